@@ -238,6 +238,22 @@ struct veil_event {
 	__u8 data[VEIL_EVENT_DATA_MAX];
 };
 
+/* ---- what keyd needs to go on after a restart: sessions as it packed them, never read by BPF ------------------- */
+#define VEIL_STATES 16384
+#define VEIL_STATE_LEN 1008
+
+struct veil_state_key {
+	__u32 kind; /* keyd's own numbering */
+	__u32 index;
+};
+
+struct veil_state {
+	__u32 len;
+	__u32 version;
+	__u64 stamp; /* unix ns of the write */
+	__u8 data[VEIL_STATE_LEN];
+};
+
 /* ---- seal request for keyd's own frames: test_run input of veil_ctl, overwritten by the frame header ----------- */
 struct veil_ctl_req {
 	__u32 link;
@@ -310,6 +326,7 @@ _Static_assert(sizeof(struct veil_route_key) == 20, "veil_route_key");
 _Static_assert(sizeof(struct veil_knock_key) == 64, "veil_knock_key");
 _Static_assert(sizeof(struct veil_config) == 64 + 2 * 64, "veil_config");
 _Static_assert(sizeof(struct veil_event) == 72 + VEIL_EVENT_DATA_MAX, "veil_event");
+_Static_assert(sizeof(struct veil_state) == 16 + VEIL_STATE_LEN, "veil_state");
 _Static_assert(sizeof(struct veil_ctl_req) == VEIL_FRAME_LEN, "veil_ctl_req");
 
 #endif
