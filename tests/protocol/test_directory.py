@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Documents of section 10: what is accepted, and that everything else is refused by name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from veilnet.protocol import directory as d
+from veilnet.protocol.envelope import (
+    DOCUMENT_MAX,
+    Envelope,
+    canonical_json,
+    open_envelope,
+    read_envelope,
+    sign_document,
+    strict_json,
+)
+
+NOW = 1_800_000_000
+CA = MLDSA65PrivateKey.generate()
+CA_KEY = CA.public_key().public_bytes_raw()
+REALM = d.key_id(CA_KEY)
+OTHER_CA = MLDSA65PrivateKey.generate()
+
+
+class Node:
+    def __init__(self, number: int) -> None:
+        self.private = MLDSA65PrivateKey.generate()
+        self.key = self.private.public_key().public_bytes_raw()
+        self.id = d.key_id(self.key)
+        self.number = number
+        self.certificate = d.Certificate(
+            realm=REALM,
+            node=self.id,
+            key=self.key,
+            name=f"node-{number}",
+            roles=frozenset({"guardian"}),
+            ipv4=IPv4Address(f"10.90.0.{number}"),
+            ipv6=IPv6Address(f"fd00::{number}"),
+            taints=frozenset(),
+            serial=1,
+            not_before=NOW - 10,
+            not_after=NOW + 1000,
+        )
+        self.descriptor = d.Descriptor(
+            node=self.id,
+            serial=1,
+            x25519=bytes([number]) * 32,
+            mlkem768=bytes([number]) * 1184,
+            knock_seed=bytes([number]) * 32,
+            endpoints=((IPv4Address("192.0.2.1"), 4000 + number),),
+            issued=NOW - 5,
+            expires=NOW + 500,
+        )
+
+    def entry(self, **changes: Any) -> tuple[Envelope, Envelope]:
+        certificate = d.sign_certificate(replace(self.certificate, **changes), CA)
+        return certificate, d.sign_descriptor(self.descriptor, self.private)
+
+
+NODES = [Node(1), Node(2), Node(3)]
+ONE, TWO, THREE = NODES
+
+
+def snapshot(*, version: int = 7, ca: MLDSA65PrivateKey = CA, **changes: Any) -> bytes:
+    fields: dict[str, Any] = {
+        "issued": NOW - 1,
+        "expires": NOW + 100,
+        "settings": {"min_guardians": 2, "ipv4_range": "10.90.0.0/16"},
+        "nodes": [node.entry() for node in NODES],
+        "edges": [(ONE.id, TWO.id), (THREE.id, TWO.id)],
+    }
+    return d.sign_snapshot(ca_key=ca, version=version, **{**fields, **changes}).encode()
+
+
+def verify(data: bytes, **changes: Any) -> d.Directory:
+    return d.verify_snapshot(data, **{"realm": REALM, "ca_key": CA_KEY, "now": NOW, **changes})
+
+
+def test_snapshot_gives_the_nodes_and_edges_that_went_in() -> None:
+    directory = verify(snapshot(), above=6)
+    assert (directory.realm, directory.version, directory.dropped) == (REALM, 7, 0)
+    assert directory.nodes.keys() == {ONE.id, TWO.id, THREE.id}
+    assert directory.settings == {"min_guardians": 2, "ipv4_range": "10.90.0.0/16"}
+    view = directory.nodes[TWO.id]
+    assert (view.x25519, view.mlkem768, view.knock_seed) == (b"\x02" * 32, b"\x02" * 1184, b"\x02" * 32)
+    assert view.endpoints == ((IPv4Address("192.0.2.1"), 4002),)
+    assert view.not_after == NOW + 500
+    assert directory.neighbours(TWO.id) == {ONE.id, THREE.id}
+    assert directory.neighbours(ONE.id) == {TWO.id}
+    assert directory.neighbours(b"\0" * 16) == frozenset()
+    assert directory.by_overlay(IPv4Address("10.90.0.3")) == directory.nodes[THREE.id]
+    assert directory.by_overlay(IPv6Address("fd00::1")) == directory.nodes[ONE.id]
+    assert directory.by_overlay(IPv4Address("10.90.0.9")) is None
+    assert directory.by_name("node-2") == view
+
+
+@pytest.mark.parametrize("above", [7, 8])
+def test_snapshot_that_is_not_newer_is_a_rollback(above: int) -> None:
+    with pytest.raises(d.Rollback):
+        verify(snapshot(), above=above)
+
+
+def test_snapshot_of_another_realm_is_refused() -> None:
+    with pytest.raises(d.WrongSigner):
+        verify(snapshot(ca=OTHER_CA))
+    foreign = OTHER_CA.public_key().public_bytes_raw()
+    with pytest.raises(d.WrongSigner):
+        verify(snapshot(ca=OTHER_CA), ca_key=foreign)
+    payload = {**strict_json(read_envelope(snapshot(), 10**6).payload, 10**6), "realm": "00" * 16}
+    with pytest.raises(d.WrongRealm):
+        verify(sign_document(payload, CA, d.SNAPSHOT_CONTEXT).encode())
+
+
+def test_snapshot_past_its_end_is_refused_unless_asked_for() -> None:
+    with pytest.raises(d.Expired):
+        verify(snapshot(), now=NOW + 100)
+    assert verify(snapshot(), now=NOW + 100, allow_expired=True).nodes.keys() == {node.id for node in NODES}
+    with pytest.raises(d.NotYetValid):
+        verify(snapshot(issued=NOW + d.CLOCK_SKEW + 1, expires=NOW + 900))
+
+
+def test_bad_entries_are_dropped_and_counted() -> None:
+    stranger = Node(9)
+    entries = [
+        ONE.entry(),
+        TWO.entry(not_after=NOW),  # expired
+        (d.sign_certificate(stranger.certificate, OTHER_CA), stranger.entry()[1]),  # other realm's CA
+        (THREE.entry()[0], ONE.entry()[1]),  # descriptor of another node
+    ]
+    directory = verify(snapshot(nodes=entries, edges=[(ONE.id, TWO.id), (ONE.id, ONE.id)]))
+    assert directory.nodes.keys() == {ONE.id}
+    assert directory.edges == frozenset()
+    assert directory.dropped == 5
+
+
+@pytest.mark.parametrize("clash", ["ipv4", "ipv6", "name"])
+def test_a_node_that_claims_what_another_has_is_dropped(clash: str) -> None:
+    directory = verify(snapshot(nodes=[ONE.entry(), TWO.entry(**{clash: getattr(ONE.certificate, clash)})], edges=[]))
+    assert directory.nodes.keys() == {ONE.id}
+    assert directory.dropped == 1
+
+
+def test_certificate_errors_have_names() -> None:
+    cases: list[tuple[Envelope, type[d.DirectoryError]]] = [
+        (d.sign_certificate(ONE.certificate, ONE.private), d.SelfSigned),
+        (d.sign_certificate(ONE.certificate, TWO.private), d.WrongSigner),
+        (d.sign_certificate(replace(ONE.certificate, realm=b"\1" * 16), CA), d.WrongRealm),
+        (d.sign_certificate(replace(ONE.certificate, key=TWO.key), CA), d.MalformedDocument),
+        (d.sign_certificate(replace(ONE.certificate, not_after=NOW), CA), d.Expired),
+        (d.sign_certificate(replace(ONE.certificate, not_before=NOW + 301), CA), d.NotYetValid),
+        (d.sign_certificate(replace(ONE.certificate, roles=frozenset({"root"})), CA), d.MalformedDocument),
+        (d.sign_certificate(replace(ONE.certificate, name="Näme"), CA), d.MalformedDocument),
+        (sign_document({"node": ONE.id.hex()}, CA, d.CERT_CONTEXT), d.MalformedDocument),
+        (replace(d.sign_certificate(ONE.certificate, OTHER_CA), key=REALM), d.BadSignature),
+    ]
+    for envelope, error in cases:
+        with pytest.raises(d.DirectoryError) as caught:
+            d.verify_certificate(envelope, CA_KEY, NOW)
+        assert caught.type is error
+    assert d.verify_certificate(ONE.entry()[0].encode(), CA_KEY, NOW) == ONE.certificate
+
+
+def test_a_signature_counts_for_its_kind_of_document_only() -> None:
+    payload = strict_json(d.sign_certificate(ONE.certificate, CA).payload, DOCUMENT_MAX)
+    with pytest.raises(d.BadSignature):
+        d.verify_certificate(sign_document(payload, CA, d.SNAPSHOT_CONTEXT), CA_KEY, NOW)
+
+
+def test_descriptor_errors_have_names() -> None:
+    def signed(**changes: Any) -> Envelope:
+        return d.sign_descriptor(replace(ONE.descriptor, **changes), ONE.private)
+
+    cases: list[tuple[Envelope, type[d.DirectoryError]]] = [
+        (signed(node=TWO.id), d.WrongSigner),
+        (signed(expires=NOW), d.Expired),
+        (signed(issued=NOW + 301), d.NotYetValid),
+        (signed(x25519=b"short"), d.MalformedDocument),
+        (signed(endpoints=((IPv4Address("192.0.2.1"), 0),)), d.MalformedDocument),
+        (signed(endpoints=((IPv4Address("224.0.0.1"), 1),)), d.MalformedDocument),
+        (signed(endpoints=((IPv6Address("fe80::1%eth0"), 1),)), d.MalformedDocument),
+        (signed(endpoints=((IPv4Address("192.0.2.1"), 1),) * 9), d.MalformedDocument),
+        (d.sign_descriptor(ONE.descriptor, TWO.private), d.WrongSigner),
+    ]
+    for envelope, error in cases:
+        with pytest.raises(d.DirectoryError) as caught:
+            d.verify_descriptor(envelope, ONE.key, NOW)
+        assert caught.type is error
+    assert d.verify_descriptor(signed(), ONE.key, NOW) == ONE.descriptor
+
+
+def test_unknown_and_missing_fields_are_refused() -> None:
+    payload = strict_json(ONE.entry()[1].payload, DOCUMENT_MAX)
+    for changed in ({**payload, "extra": 1}, {name: value for name, value in payload.items() if name != "serial"}):
+        with pytest.raises(d.MalformedDocument):
+            d.verify_descriptor(sign_document(changed, ONE.private, d.DESCRIPTOR_CONTEXT), ONE.key, NOW)
+    envelope = ONE.entry()[1].as_json()
+    with pytest.raises(d.MalformedDocument, match="unknown field 'more'"):
+        read_envelope({**envelope, "more": ""})
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"{",
+        b'{"a":1,"a":1}',
+        b'{"a":NaN}',
+        b'{"a":1.5}',
+        b"\xff",
+        b"[" * 100_000,
+        b'{"payload":"","sig":""}',
+    ],
+)
+def test_what_is_not_strict_json_is_refused(data: bytes) -> None:
+    with pytest.raises(d.MalformedDocument):
+        read_envelope(data, 10**6)
+
+
+@pytest.mark.parametrize("text", ["AA", "AA=", "AB==", "AA==\n", "A A=", "AA-_"])
+def test_base64_has_one_form(text: str) -> None:
+    with pytest.raises(d.MalformedDocument):
+        read_envelope({**ONE.entry()[0].as_json(), "payload": text})
+
+
+def test_oversized_documents_are_refused_unread() -> None:
+    with pytest.raises(d.MalformedDocument, match="at most"):
+        read_envelope(b" " * (DOCUMENT_MAX + 1))
+    with pytest.raises(d.MalformedDocument, match="at most"):
+        read_envelope({**ONE.entry()[0].as_json(), "payload": "AAAA" * (DOCUMENT_MAX // 3 + 1)})
+
+
+def test_every_truncation_is_refused() -> None:
+    data = ONE.entry()[1].encode()
+    for length in range(len(data)):
+        with pytest.raises(d.DirectoryError):
+            d.verify_descriptor(data[:length], ONE.key, NOW)
+
+
+def test_every_flipped_bit_is_refused() -> None:
+    """Every bit of the signed bytes and of the signature's first kilobyte, one at a time."""
+    envelope = ONE.entry()[0]
+    for bit in range(8 * 1024):
+        payload = bytearray(envelope.payload)
+        sig = bytearray(envelope.sig)
+        payload[bit // 8 % len(payload)] ^= 1 << bit % 8
+        sig[bit // 8] ^= 1 << bit % 8
+        for changed in (replace(envelope, payload=bytes(payload)), replace(envelope, sig=bytes(sig))):
+            with pytest.raises(d.DirectoryError):
+                d.verify_certificate(changed, CA_KEY, NOW)
+
+
+@given(
+    st.binary(max_size=400)
+    | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(lambda v: json.dumps(v).encode())
+)
+def test_arbitrary_bytes_raise_nothing_but_directory_errors(data: bytes) -> None:
+    with pytest.raises(d.DirectoryError):
+        verify(data)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["node", "serial", "x25519", "mlkem768", "knock", "endpoints", "issued", "expires"]),
+        st.none() | st.integers() | st.text(max_size=40) | st.lists(st.text(max_size=4)),
+    )
+)
+def test_signed_nonsense_raises_nothing_but_directory_errors(payload: dict[str, Any]) -> None:
+    with pytest.raises(d.DirectoryError):
+        d.verify_descriptor(sign_document(payload, ONE.private, d.DESCRIPTOR_CONTEXT), ONE.key, NOW)
+
+
+def test_encoding_is_canonical() -> None:
+    envelope = ONE.entry()[0]
+    assert read_envelope(envelope.encode()) == envelope
+    assert canonical_json({"b": 1, "a": "é"}) == b'{"a":"\\u00e9","b":1}'
+    assert open_envelope(envelope, CA_KEY, d.CERT_CONTEXT)["name"] == "node-1"
