@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The frame of docs/protocol.md section 3: tag, masked header, bound bytes. SIV mode (Rogaway, Shrimpton 2006) with
+ * SipHash as PRF. Include siphash.h and contract.h first. */
+#ifndef VEIL_HOP_H
+#define VEIL_HOP_H
+
+#include "contract.h"
+#include "siphash.h"
+
+struct veil_frame { /* first VEIL_FRAME_LEN + VEIL_BIND_LEN bytes of the UDP payload */
+	__u64 tag;
+	__u64 header;
+	__u64 bind[2];
+} __attribute__((packed));
+
+_Static_assert(sizeof(struct veil_frame) == VEIL_FRAME_LEN + VEIL_BIND_LEN, "veil_frame");
+
+#define VEIL_LABEL_MASK 0xffffff
+
+static __always_inline __u64 veil_header(__u32 label, __u32 budget, __u32 counter)
+{
+	return (__u64)counter << 32 | (__u64)(budget & 0xff) << 24 | (label & VEIL_LABEL_MASK);
+}
+
+static __always_inline __u32 veil_header_label(__u64 header)
+{
+	return header & VEIL_LABEL_MASK;
+}
+
+static __always_inline __u32 veil_header_budget(__u64 header)
+{
+	return header >> 24 & 0xff;
+}
+
+static __always_inline __u32 veil_header_counter(__u64 header)
+{
+	return header >> 32;
+}
+
+/* FR2 backwards: the header as it would be if the tag is right. It proves nothing until veil_hop_verify. */
+static __always_inline __u64 veil_hop_unmask(const struct veil_sip_key *key, const struct veil_frame *frame)
+{
+	return frame->header ^ veil_sip8(key->enc, frame->tag);
+}
+
+/* FR1: 1 if the tag fits `header` and the bound bytes. */
+static __always_inline int veil_hop_verify(const struct veil_sip_key *key, const struct veil_frame *frame, __u64 header)
+{
+	return veil_sip24(key->mac, header, frame->bind[0], frame->bind[1]) == frame->tag;
+}
+
+/* FR1, FR2: write tag and masked header in front of the bound bytes. */
+static __always_inline void veil_hop_seal(const struct veil_sip_key *key, struct veil_frame *frame, __u64 header)
+{
+	__u64 tag = veil_sip24(key->mac, header, frame->bind[0], frame->bind[1]);
+
+	frame->tag = tag;
+	frame->header = header ^ veil_sip8(key->enc, tag);
+}
+
+/* Take the next send counter of `tx` into `*counter`: 0 once it has reached its limit, so that none is used twice. */
+static __always_inline int veil_hop_counter(struct veil_link_tx *tx, __u32 *counter)
+{
+	__u64 taken = __sync_fetch_and_add(&tx->counter, 1);
+
+	*counter = taken;
+	return taken < VEIL_COUNTER_LIMIT;
+}
+
+#endif

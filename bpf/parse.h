@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Outer headers of a received packet: is it a UDP datagram that could be a frame, and whose is it? */
+#ifndef VEIL_PARSE_H
+#define VEIL_PARSE_H
+
+#include "contract.h"
+#include "outer.h"
+
+#define VEIL_PAYLOAD_MIN (VEIL_FRAME_LEN + VEIL_BIND_LEN) /* 32: no frame is shorter */
+#define VEIL_FRAG_MASK VEIL_BE16(0x3fff)		  /* more fragments, offset */
+
+struct veil_flow {
+	struct veil_link_way way; /* sender and receiver; link is 0, so this is also the key of links_wide */
+	__u32 payload;		  /* bytes of UDP payload, >= VEIL_PAYLOAD_MIN once parsed */
+};
+
+/* What the Ethernet and IPv4 headers say: 0 for a whole UDP datagram, else the reason to leave the packet alone. */
+static __always_inline __u32 veil_parse_ip(const void *data, const void *end)
+{
+	const struct veil_outer *o = data;
+	const __u8 *ip = data + VEIL_ETH_LEN;
+
+	if (data + VEIL_ETH_LEN > end)
+		return VEIL_PASS_TRUNCATED;
+	if (o->proto != VEIL_BE16(0x0800))
+		return VEIL_PASS_NOT_IP;
+	if (data + VEIL_ETH_LEN + VEIL_IP4_LEN > end)
+		return VEIL_PASS_TRUNCATED;
+	if (ip[0] != 0x45) {
+		if (ip[0] >> 4 != 4)
+			return VEIL_PASS_NOT_IP;
+		return (ip[0] & 15) > 5 ? VEIL_PASS_IP_OPTIONS : VEIL_PASS_TRUNCATED;
+	}
+	if (ip[9] != VEIL_PROTO_UDP)
+		return VEIL_PASS_NOT_UDP;
+	if (o->frag & VEIL_FRAG_MASK)
+		return VEIL_PASS_FRAGMENT;
+	return 0;
+}
+
+/* Parse the packet into `flow`: 0 and VEIL_OUTER_LEN + VEIL_PAYLOAD_MIN readable bytes, or the reason to leave it alone.
+ * Bytes after the IP packet (Ethernet padding) are tolerated; a UDP length that disagrees with IP's is not. */
+static __always_inline __u32 veil_parse(const void *data, const void *end, struct veil_flow *flow)
+{
+	const struct veil_outer *o = data;
+	__u32 reason = veil_parse_ip(data, end), ip_len;
+
+	if (reason)
+		return reason;
+	if (data + VEIL_OUTER_LEN + VEIL_PAYLOAD_MIN > end)
+		return VEIL_PASS_TRUNCATED;
+	ip_len = __builtin_bswap16(o->ip_len);
+	if (ip_len < VEIL_OUTER4_LEN + VEIL_PAYLOAD_MIN || ip_len > end - data - VEIL_ETH_LEN)
+		return VEIL_PASS_TRUNCATED;
+	if (__builtin_bswap16(o->udp_len) != ip_len - VEIL_IP4_LEN)
+		return VEIL_PASS_TRUNCATED;
+	flow->way.remote = o->saddr;
+	flow->way.local = o->daddr;
+	flow->way.rport = o->sport;
+	flow->way.lport = o->dport;
+	flow->way.link = 0;
+	flow->payload = ip_len - VEIL_OUTER4_LEN;
+	return 0;
+}
+
+/* Bucket of a 5-tuple; keyd computes the same when it inserts. Integers as a little-endian CPU loads the fields. */
+static __always_inline __u32 veil_bucket_index(const struct veil_link_way *way, __u64 seed)
+{
+	__u64 x = ((__u64)way->remote << 32 | way->local) ^ seed;
+
+	x += ((__u64)way->rport << 16 | way->lport) * 0x9E3779B97F4A7C15ULL;
+	x ^= x >> 32;
+	x *= 0xD6E8FEB86659FD93ULL;
+	x ^= x >> 32;
+	return x & (VEIL_LINK_BUCKETS - 1);
+}
+
+/* Link of `key` in its bucket, 0 if it is not there. `*full` tells whether all ways are in use: only then can the link
+ * be in links_wide. */
+static __always_inline __u32 veil_bucket_find(const struct veil_link_bucket *bucket, const struct veil_link_way *key,
+					      __u32 *full)
+{
+	*full = 1;
+#pragma unroll
+	for (int i = 0; i < VEIL_BUCKET_WAYS; i++) {
+		const struct veil_link_way *way = &bucket->way[i];
+		__u32 link = *(volatile const __u32 *)&way->link;
+
+		if (way->remote == key->remote && way->local == key->local && way->rport == key->rport &&
+		    way->lport == key->lport && link)
+			return link;
+		if (!link)
+			*full = 0;
+	}
+	return 0;
+}
+
+#endif

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* XDP on the NIC, of Guardian and Conflux alike: hop, knock check, control, end of circuit.
+ *
+ * A packet is written to only once it has authenticated, so what fails a check reaches the kernel byte for byte. */
+#include <uapi/linux/bpf.h>
+#include "contract.h"
+#include "maps.h"
+#include "verdict.h"
+#include "replay.h"
+#include "siphash.h"
+#include "outer.h"
+#include "parse.h"
+#include "hop.h"
+#include "knock.h"
+
+struct rx { /* what one packet's way through the program has found out */
+	struct veil_flow flow;
+	__u64 now; /* jiffies */
+	__u64 header;
+	__u64 kind_in; /* circuit: kind | in_link */
+	__u64 out;     /* circuit: out_link | out_label */
+	__u32 link;    /* 0: unknown 5-tuple */
+	__u32 slot;
+	int action;
+};
+
+static __always_inline __u32 find_link(const struct veil_config *cfg, struct veil_flow *flow)
+{
+	__u32 index = veil_bucket_index(&flow->way, cfg->bucket_seed), full, link, *wide;
+	struct veil_link_bucket *bucket = link_buckets.lookup(&index);
+
+	if (!bucket)
+		return 0;
+	link = veil_bucket_find(bucket, &flow->way, &full);
+	if (link || !full)
+		return link;
+	wide = links_wide.lookup(&flow->way);
+	return wide ? *wide : 0;
+}
+
+/* Which receive slot of `link` verifies the frame: 0, 1, or 2 for none. The circuit is read between unmasking and the
+ * tag check: its cache miss then costs nothing while the tag is computed. Until the tag is right it is only data. */
+static __always_inline __u32 open_hop(struct rx *rx, struct veil_link *link, const struct veil_frame *frame)
+{
+	__u32 hint = link->rx_hint;
+
+#pragma unroll
+	for (__u32 i = 0; i < 2; i++) {
+		__u32 slot = (hint ^ i) & 1, label;
+		struct veil_link_rx *key = &link->rx[slot];
+		struct veil_circuit *circuit;
+
+		if (!key->valid)
+			continue;
+		rx->header = veil_hop_unmask(&key->key, frame);
+		label = veil_header_label(rx->header);
+		circuit = circuits.lookup(&label);
+		rx->kind_in = circuit ? *(volatile __u64 *)&circuit->kind : 0;
+		rx->out = circuit ? *(volatile __u64 *)&circuit->out_link : 0;
+		if (veil_hop_verify(&key->key, frame, rx->header))
+			return slot;
+	}
+	return 2;
+}
+
+/* Commit an authenticated frame to its link: replay window, then what keyd reads. 0, or the reason to refuse. */
+static __always_inline __u32 take_hop(struct rx *rx, struct veil_link *link)
+{
+	if (!veil_replay_take(link->win[rx->slot & 1], VEIL_LINK_WIN_WORDS, veil_header_counter(rx->header)))
+		return VEIL_PASS_LINK_REPLAY;
+	if (link->rx_hint != rx->slot)
+		link->rx_hint = rx->slot;
+	link->rx_seen = rx->now;
+	link->rx_frames++;
+	return 0;
+}
+
+/* Swap the label, seal for the next link, send. Checks come first: a dropped frame costs no counter. */
+static __always_inline __u32 forward(struct xdp_md *ctx, struct rx *rx, const struct veil_config *cfg,
+				     struct veil_frame *frame)
+{
+	__u32 index = rx->out, label = rx->out >> 32, budget = veil_header_budget(rx->header), reason, counter;
+	struct veil_link *out = links.lookup(&index);
+	struct veil_link_tx *tx;
+
+	if (!budget)
+		return VEIL_DROP_BUDGET;
+	if (!out || !index || out->state != VEIL_LINK_UP)
+		return VEIL_DROP_LINK_DOWN;
+	if (rx->flow.payload + VEIL_OUTER4_LEN > out->mtu)
+		return VEIL_DROP_TOO_BIG;
+	reason = veil_l2_ready(ctx, &out->l2, &out->addrs, cfg->fib_ifindex, rx->now);
+	if (reason)
+		return reason;
+	tx = &out->tx[out->tx_slot & 1];
+	if (!veil_hop_counter(tx, &counter))
+		return VEIL_DROP_EXHAUSTED;
+	veil_hop_seal(&tx->key, frame, veil_header(label, budget - 1, counter));
+	veil_outer_write((void *)frame - VEIL_OUTER_LEN, &out->addrs, &out->l2, rx->flow.payload);
+	out->tx_seen = rx->now;
+	rx->action = out->l2.ifindex == ctx->ingress_ifindex ? XDP_TX : bpf_redirect(out->l2.ifindex, 0);
+	return VEIL_OK_FORWARD;
+}
+
+/* What an authenticated frame's label asks for. */
+static __always_inline __u32 follow_label(struct xdp_md *ctx, struct rx *rx, const struct veil_config *cfg,
+					  struct veil_frame *frame)
+{
+	__u32 label = veil_header_label(rx->header), kind = rx->kind_in;
+	struct veil_circuit *circuit;
+
+	if (!label)
+		return VEIL_OK_CONTROL;
+	if (kind == VEIL_CIRCUIT_UNSET || rx->kind_in >> 32 != rx->link)
+		return VEIL_DROP_LABEL;
+	circuit = circuits.lookup(&label);
+	if (!circuit)
+		return VEIL_DROP_LABEL;
+	circuit->seen = rx->now;
+	circuit->frames++;
+	if (kind == VEIL_CIRCUIT_FORWARD)
+		return forward(ctx, rx, cfg, frame);
+	if (kind == VEIL_CIRCUIT_LOCAL)
+		return VEIL_OK_CONTROL;
+	return VEIL_DROP_STREAM_DOWN;
+}
+
+/* KN3, KN4: the frame of a stranger, or a reply that a pending link waits for. OK_KNOCK, OK_CONTROL, or the reason why
+ * it is neither. */
+static __always_inline __u32 handshake(struct rx *rx, const struct veil_config *cfg, struct veil_link *link,
+				       struct veil_frame *frame, const void *end)
+{
+	__u32 refused = link ? VEIL_PASS_LINK_TAG : VEIL_PASS_KNOCK_TAG, accepted = VEIL_OK_KNOCK;
+	__u64 full[2], tag;
+
+	if (!veil_knock_shaped(frame, end, rx->flow.payload))
+		return link ? VEIL_PASS_LINK_TAG : VEIL_PASS_NO_LINK;
+	rx->slot = 2;
+	if (link && link->state == VEIL_LINK_PENDING && link->rx[0].valid) {
+		rx->header = veil_hop_unmask(&link->rx[0].key, frame);
+		if (veil_hop_verify(&link->rx[0].key, frame, rx->header)) {
+			full[0] = link->full[0];
+			full[1] = link->full[1];
+			rx->slot = 0;
+			accepted = VEIL_OK_CONTROL;
+		}
+	}
+	if (rx->slot == 2) {
+		if (rx->flow.way.lport != cfg->knock_port)
+			return link ? VEIL_PASS_LINK_TAG : VEIL_PASS_NO_LINK;
+		rx->slot = veil_knock_slot(cfg->knock, frame, &rx->header);
+		if (rx->slot > 1)
+			return refused;
+		full[0] = cfg->knock[rx->slot & 1].full[0];
+		full[1] = cfg->knock[rx->slot & 1].full[1];
+	}
+	if (rx->header != veil_knock_header(full, frame->bind))
+		return VEIL_PASS_KNOCK_BODY;
+	tag = frame->tag;
+	if (knock_seen.insert(&tag, &rx->now))
+		return VEIL_PASS_KNOCK_REPLAY;
+	return accepted;
+}
+
+/* Hand the frame's body to keyd. `reason` says as what, and is returned unless the ring is full. */
+static __always_inline __u32 raise_event(struct xdp_md *ctx, const struct rx *rx, __u32 reason)
+{
+	__u64 len = rx->flow.payload - VEIL_FRAME_LEN;
+	struct veil_event *event;
+
+	if (len > VEIL_EVENT_DATA_MAX)
+		return VEIL_DROP_TOO_BIG;
+	asm volatile("" : "+r"(len)); /* two plain comparisons, or the verifier loses one of the bounds */
+	if (len < VEIL_BIND_LEN)
+		return VEIL_DROP_INTERNAL;
+	event = events.ringbuf_reserve(sizeof(struct veil_event));
+	if (!event)
+		return VEIL_DROP_EVENT_FULL;
+	__builtin_memset(event, 0, sizeof(*event) - VEIL_EVENT_DATA_MAX);
+	event->type = reason == VEIL_OK_KNOCK ? VEIL_EVENT_KNOCK : VEIL_EVENT_CONTROL;
+	event->link = rx->link;
+	event->label = veil_header_label(rx->header);
+	event->ifindex = ctx->ingress_ifindex;
+	event->slot = rx->slot;
+	*(__be32 *)event->addrs.remote = rx->flow.way.remote;
+	*(__be32 *)event->addrs.local = rx->flow.way.local;
+	event->addrs.rport = rx->flow.way.rport;
+	event->addrs.lport = rx->flow.way.lport;
+	event->addrs.family = 4;
+	event->len = len;
+	if (bpf_xdp_load_bytes(ctx, VEIL_OUTER_LEN + VEIL_FRAME_LEN, event->data, len)) {
+		events.ringbuf_discard(event, 0);
+		return VEIL_PASS_TRUNCATED;
+	}
+	events.ringbuf_submit(event, 0);
+	return reason;
+}
+
+static __always_inline __u32 receive(struct xdp_md *ctx, struct rx *rx, const struct veil_config *cfg)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct veil_frame *frame = data + VEIL_OUTER_LEN;
+	struct veil_link *link = NULL;
+	__u32 reason = veil_parse(data, end, &rx->flow);
+
+	if (reason)
+		return reason;
+	rx->now = bpf_jiffies64();
+	rx->link = find_link(cfg, &rx->flow);
+	if (rx->link)
+		link = links.lookup(&rx->link);
+	if (link && link->state == VEIL_LINK_UNSET)
+		link = NULL;
+	if (link && link->state == VEIL_LINK_UP) {
+		rx->slot = open_hop(rx, link, frame);
+		if (rx->slot < 2) {
+			reason = take_hop(rx, link);
+			return reason ? reason : follow_label(ctx, rx, cfg, frame);
+		}
+	}
+	return handshake(rx, cfg, link, frame, end);
+}
+
+int veil_rx(struct xdp_md *ctx)
+{
+	struct rx rx = {.action = XDP_DROP};
+	__u32 zero = 0, reason = VEIL_DROP_INTERNAL, dark = 0;
+	struct veil_config *cfg = config.lookup(&zero);
+
+	if (cfg) {
+		reason = receive(ctx, &rx, cfg);
+		if (reason == VEIL_OK_KNOCK || reason == VEIL_OK_CONTROL)
+			reason = raise_event(ctx, &rx, reason);
+		/* a port that isn't VeilNet's stays as it is */
+		dark = cfg->dark && (reason != VEIL_PASS_NO_LINK || rx.flow.way.lport == cfg->knock_port);
+	}
+	return veil_verdict(reasons.lookup(&reason), reason, rx.action, dark);
+}
