@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ChaCha20's twenty rounds (RFC 8439 section 2.3) on 32-bit BPF registers.
+ *
+ * bcc's compiler emits 64-bit arithmetic only, which costs a shift pair for every addition and rotation. The assembler
+ * does know the 32-bit registers, but takes neither register constraints nor clobbers, hence: ten outputs occupy
+ * r0 to r9, so that all of them may be named here; one of them is tied to the only input. Jumps are numeric, since a
+ * label would be defined twice once this is inlined twice.
+ *
+ * r9 holds the state, w8 is scratch, w0 to w7 hold two quarter rounds, interleaved. Of sixteen state words eight fit,
+ * so the order of the pairs keeps four words in place between columns and diagonals. The twin in C, which the tests
+ * compare with this, is veil_chacha20_rounds_c in chacha20.h.
+ */
+#ifndef VEIL_CHACHA20_ASM_H
+#define VEIL_CHACHA20_ASM_H
+
+#define VEIL_LD(r, i) "w" #r " = *(u32 *)(r9 + 4*" #i ")\n"
+#define VEIL_ST(r, i) "*(u32 *)(r9 + 4*" #i ") = w" #r "\n"
+
+/* a += b, d ^= a, d <<<= n: six instructions, twice, side by side */
+#define VEIL_STEP(a, b, d, n, m)                                                              \
+	"w" #a " += w" #b "\n"                                                                \
+	"w" #d " ^= w" #a "\n"                                                                \
+	"w8 = w" #d "\n"                                                                      \
+	"w" #d " <<= " #n "\n"                                                                \
+	"w8 >>= " #m "\n"                                                                     \
+	"w" #d " |= w8\n"
+
+/* two quarter rounds: 48 instructions */
+#define VEIL_QR2(a, b, c, d, A, B, C, D)                                                      \
+	VEIL_STEP(a, b, d, 16, 16) VEIL_STEP(A, B, D, 16, 16)                                 \
+	VEIL_STEP(c, d, b, 12, 20) VEIL_STEP(C, D, B, 12, 20)                                 \
+	VEIL_STEP(a, b, d, 8, 24) VEIL_STEP(A, B, D, 8, 24)                                   \
+	VEIL_STEP(c, d, b, 7, 25) VEIL_STEP(C, D, B, 7, 25)
+
+/* Words: a is 0 to 3, b 4 to 7, c 8 to 11, d 12 to 15. On entry and at the end of each turn w0, w3, w4, w5 hold words
+ * 0, 12, 1, 5; the others are in memory. A turn is 244 instructions. */
+#define VEIL_DOUBLE_ROUND                                                                     \
+	VEIL_LD(1, 4) VEIL_LD(2, 8) VEIL_LD(6, 9) VEIL_LD(7, 13)                              \
+	VEIL_QR2(0, 1, 2, 3, 4, 5, 6, 7) /* columns 0, 1 */                                   \
+	VEIL_ST(0, 0) VEIL_ST(1, 4) VEIL_ST(2, 8) VEIL_ST(3, 12)                              \
+	VEIL_ST(4, 1) VEIL_ST(5, 5) VEIL_ST(6, 9) VEIL_ST(7, 13)                              \
+	VEIL_LD(0, 2) VEIL_LD(1, 6) VEIL_LD(2, 10) VEIL_LD(3, 14)                             \
+	VEIL_LD(4, 3) VEIL_LD(5, 7) VEIL_LD(6, 11) VEIL_LD(7, 15)                             \
+	VEIL_QR2(0, 1, 2, 3, 4, 5, 6, 7) /* columns 2, 3 */                                   \
+	VEIL_ST(1, 6) VEIL_ST(2, 10) VEIL_ST(6, 11) VEIL_ST(7, 15)                            \
+	VEIL_LD(1, 4) VEIL_LD(2, 8) VEIL_LD(6, 9) VEIL_LD(7, 13)                              \
+	VEIL_QR2(0, 5, 2, 7, 4, 1, 6, 3) /* diagonals 2, 3: words 2 7 8 13, 3 4 9 14 */       \
+	VEIL_ST(0, 2) VEIL_ST(5, 7) VEIL_ST(2, 8) VEIL_ST(7, 13)                              \
+	VEIL_ST(4, 3) VEIL_ST(1, 4) VEIL_ST(6, 9) VEIL_ST(3, 14)                              \
+	VEIL_LD(0, 0) VEIL_LD(5, 5) VEIL_LD(2, 10) VEIL_LD(7, 15)                             \
+	VEIL_LD(4, 1) VEIL_LD(1, 6) VEIL_LD(6, 11) VEIL_LD(3, 12)                             \
+	VEIL_QR2(0, 5, 2, 7, 4, 1, 6, 3) /* diagonals 0, 1: words 0 5 10 15, 1 6 11 12 */     \
+	VEIL_ST(2, 10) VEIL_ST(7, 15) VEIL_ST(1, 6) VEIL_ST(6, 11)                            \
+	"r8 = *(u64 *)(r9 + 64)\n"                                                            \
+	"r8 += -1\n"                                                                          \
+	"*(u64 *)(r9 + 64) = r8\n"
+
+/* `x`: sixteen state words on the stack, followed by the 64-bit turn counter, which must be 10. */
+static __always_inline void veil_chacha20_rounds_asm(void *x)
+{
+	__u64 t0, t1, t2, t3, t4, t5, t6, t7, t8, t9;
+
+	asm volatile("r9 = %0\n"
+		     VEIL_LD(0, 0) VEIL_LD(3, 12) VEIL_LD(4, 1) VEIL_LD(5, 5)
+		     VEIL_DOUBLE_ROUND
+		     "if r8 != 0 goto -244\n"
+		     VEIL_ST(0, 0) VEIL_ST(3, 12) VEIL_ST(4, 1) VEIL_ST(5, 5)
+		     : "=&r"(t0), "=&r"(t1), "=&r"(t2), "=&r"(t3), "=&r"(t4), "=&r"(t5), "=&r"(t6), "=&r"(t7),
+		       "=&r"(t8), "=&r"(t9)
+		     : "0"(x)
+		     : "memory");
+}
+
+#endif
