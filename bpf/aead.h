@@ -16,7 +16,6 @@
 #define VEIL_AEAD_POLY_BLOCKS (VEIL_INNER_MAX / VEIL_POLY1305_BLOCK)
 
 struct veil_aead {
-	struct veil_chacha20 cipher; /* first: the assembly finds it by its place on the stack */
 	struct veil_chacha20_key key;
 	__u64 aad[2]; /* padded with zeros */
 	__u64 aad_len;
@@ -47,14 +46,14 @@ static __always_inline void veil_aead_init(struct veil_aead *a, const __u32 *key
 }
 
 /* Section 2.6: the first half of block 0 is the Poly1305 key. */
-static __always_inline void veil_aead_otk(struct veil_aead *a)
+static __always_inline void veil_aead_otk(struct veil_aead *a, struct veil_chacha20 *s)
 {
-	veil_chacha20_block(&a->cipher, &a->key, 0);
-	veil_poly1305_init(&a->mac, a->cipher.x);
-	a->pad[0] = a->cipher.x[4];
-	a->pad[1] = a->cipher.x[5];
-	a->pad[2] = a->cipher.x[6];
-	a->pad[3] = a->cipher.x[7];
+	veil_chacha20_block(s, &a->key, 0);
+	veil_poly1305_init(&a->mac, s->x);
+	a->pad[0] = s->x[4];
+	a->pad[1] = s->x[5];
+	a->pad[2] = s->x[6];
+	a->pad[3] = s->x[7];
 }
 
 static __always_inline void veil_aead_tag(struct veil_aead *a, struct xdp_md *ctx, __u32 off, __u64 *tag)
@@ -70,25 +69,28 @@ static __always_inline void veil_aead_tag(struct veil_aead *a, struct xdp_md *ct
 	veil_poly1305_end(&a->mac, a->pad, tag);
 }
 
-static __always_inline void veil_aead_cipher(struct veil_aead *a, struct xdp_md *ctx, __u32 off)
+static __always_inline void veil_aead_cipher(struct veil_aead *a, struct veil_chacha20 *s, struct xdp_md *ctx,
+					     __u32 off)
 {
-	veil_chacha20_xor(&a->cipher, &a->key, (__u8 *)veil_data(ctx) + off, veil_data_end(ctx), VEIL_AEAD_CHACHA_BLOCKS);
+	veil_chacha20_xor(s, &a->key, (__u8 *)veil_data(ctx) + off, veil_data_end(ctx), VEIL_AEAD_CHACHA_BLOCKS);
 }
 
 /* Encipher, then set `tag`. */
-static __always_inline void veil_aead_seal(struct veil_aead *a, struct xdp_md *ctx, __u32 off, __u64 *tag)
+static __always_inline void veil_aead_seal(struct veil_aead *a, struct veil_chacha20 *s, struct xdp_md *ctx,
+					   __u32 off, __u64 *tag)
 {
-	veil_aead_otk(a);
-	veil_aead_cipher(a, ctx, off);
+	veil_aead_otk(a, s);
+	veil_aead_cipher(a, s, ctx, off);
 	veil_aead_tag(a, ctx, off, tag);
 }
 
 /* Nonzero if `tag` is not the text's; the text stays enciphered: veil_aead_cipher deciphers it. */
-static __always_inline __u64 veil_aead_check(struct veil_aead *a, struct xdp_md *ctx, __u32 off, const __u64 *tag)
+static __always_inline __u64 veil_aead_check(struct veil_aead *a, struct veil_chacha20 *s, struct xdp_md *ctx,
+					     __u32 off, const __u64 *tag)
 {
 	__u64 own[2];
 
-	veil_aead_otk(a);
+	veil_aead_otk(a, s);
 	veil_aead_tag(a, ctx, off, own);
 	return (own[0] ^ tag[0]) | (own[1] ^ tag[1]);
 }
