@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole-run rules: a skip needs a known reason, and no test leaves a namespace, a lab, a pin or a process behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# The only reasons for which a test may be skipped; any other skip fails the run. Each names what is missing.
+KNOWN_SKIPS = (
+    "needs root",
+    "needs liboqs",
+    "needs a Postgres server (VEILNET_TEST_POSTGRES)",
+    "long: run with ./run soak",
+    "needs vagrant",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "soak: minutes long; runs with ./run soak")
+    signal.signal(signal.SIGTERM, _interrupt)  # so that fixtures clean up when the run is asked to end
+
+
+def _interrupt(_signum: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("soak") and not os.environ.get("VEILNET_SOAK"):
+            item.add_marker(pytest.mark.skip(reason="long: run with ./run soak"))
+        if (item.get_closest_marker("root") or item.get_closest_marker("lab")) and os.geteuid() != 0:
+            item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
+_UNEXPECTED: list[str] = []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped and not hasattr(report, "wasxfail"):
+        _judge(report.nodeid, report.longrepr)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    if report.skipped:
+        _judge(report.nodeid, report.longrepr)
+
+
+def _judge(nodeid: str, longrepr: object) -> None:
+    reason = longrepr[2] if isinstance(longrepr, tuple) else str(longrepr)
+    reason = reason.removeprefix("Skipped: ")
+    if not reason.startswith(KNOWN_SKIPS):
+        _UNEXPECTED.append(f"{nodeid}: {reason}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _UNEXPECTED and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for line in _UNEXPECTED:
+        terminalreporter.write_line(f"UNEXPECTED SKIP {line}", red=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Fails the run when it leaves a lab, namespace, pin or child process that was not there before."""
+    before = _traces()
+    yield
+    left = _traces() - before
+    assert not left, f"left behind by the tests: {sorted(left)}"
+
+
+def _traces() -> set[str]:
+    found: set[str] = set()
+    for directory in ("/run/netns", "/run/veilnet-lab", "/sys/fs/bpf"):
+        if os.geteuid() == 0 and Path(directory).is_dir():
+            found |= {str(path) for path in Path(directory).iterdir()}
+    return found | {f"child {pid}" for pid in _children()}
+
+
+def _children() -> set[str]:
+    path = Path(f"/proc/self/task/{os.getpid()}/children")
+    return set(path.read_text(encoding="ascii").split()) if sys.platform == "linux" and path.exists() else set()

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A lab goes up and leaves nothing when it goes down, also after a kill -9 at any moment of the way up."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from veilnet.lab import processes
+from veilnet.lab.journal import BASE
+from veilnet.lab.lab import Lab
+
+pytestmark = [pytest.mark.lab, pytest.mark.root]
+
+
+def lab(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "veilnet.lab", *arguments]
+    return subprocess.run(command, check=check, capture_output=True, text=True, timeout=60)
+
+
+def traces(name: str) -> dict[str, set[str]]:
+    """What a lab could leave: namespaces, devices of this namespace, pins, files, processes."""
+    links = json.loads(subprocess.run(["ip", "-j", "link"], check=True, capture_output=True).stdout)
+    return {
+        "netns": {path.name for path in Path("/run/netns").glob(f"veil-{name}-*")},
+        "links": {row["ifname"] for row in links if row["ifname"].startswith(("u-", "m-", "mgmt", "veil"))},
+        "pins": {str(path) for path in Path("/sys/fs/bpf").glob(f"*{name}*")},
+        "files": {str(path) for path in BASE.glob(f"{name}*")},
+        "processes": {row for row in _command_lines() if f"veil-{name}-" in row},
+    }
+
+
+def _command_lines() -> Iterator[str]:
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            yield path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+
+
+@pytest.fixture
+def name(lab_name: str) -> Iterator[str]:
+    yield lab_name
+    lab("down", "--prefix", lab_name)
+
+
+def test_up_exec_status_down_leaves_nothing(name: str) -> None:
+    before = traces(name)
+    lab("up", "line3", "--name", name, "--bare")
+    assert lab("list").stdout.split().count(name) == 1
+    neighbour = lab("exec", "--name", name, "g1", "ping", "-c1", "-W2", "10.77.0.4")
+    assert "1 received" in neighbour.stdout
+    master = lab("exec", "--name", name, "c2", "ping", "-c1", "-W2", "10.76.0.1")
+    assert "1 received" in master.stdout
+    beyond = lab("exec", "--name", name, "c1", "ping", "-c1", "-W1", "10.77.0.4", check=False)
+    assert beyond.returncode != 0, "c1 must reach its neighbours only"
+    rows = [line.split() for line in lab("status", name).stdout.splitlines()]
+    assert [(row[0], row[1]) for row in rows][:2] == [("master", "master"), ("c1", "conflux")]
+    lab("down", name)
+    assert traces(name) == before
+    assert not any(before.values())
+
+
+def test_underlay_ports_hand_over_whole_frames(name: str) -> None:
+    lab("up", "pair", "--name", name, "--bare")
+    features = lab("exec", "--name", name, "c1", "ethtool", "-k", "u-c2").stdout
+    for feature in ("tx-checksumming", "tcp-segmentation-offload", "tx-udp-segmentation"):
+        assert f"{feature}: off" in features
+
+
+def test_second_up_is_refused_and_changes_nothing(name: str) -> None:
+    lab("up", "pair", "--name", name, "--bare")
+    again = lab("up", "pair", "--name", name, "--bare", check=False)
+    assert again.returncode == 1
+    assert f"lab {name!r} exists already" in again.stderr
+    assert "1 received" in lab("exec", "--name", name, "c1", "ping", "-c1", "-W2", "10.77.0.3").stdout
+
+
+def test_errors_are_sentences(name: str) -> None:
+    assert "links[0]" in _up_error(name, "links: [[a, a]]")
+    missing = lab("exec", "--name", name, "c1", "true", check=False)
+    assert f"no lab {name!r}" in missing.stderr
+    lab("up", "pair", "--name", name, "--bare")
+    unknown = lab("exec", "--name", name, "c9", "true", check=False)
+    assert "no node 'c9'" in unknown.stderr
+
+
+def _up_error(name: str, links: str) -> str:
+    path = Path(f"/tmp/{name}.yml")  # noqa: S108 - the name is ours alone
+    path.write_text(f"name: t\nnodes:\n  m: {{role: master}}\n  a: {{role: conflux}}\n{links}\n")
+    try:
+        result = lab("up", str(path), "--name", name, check=False)
+    finally:
+        path.unlink()
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.05, 0.1, 0.2, 0.3, 0.45])
+def test_kill_on_the_way_up_then_down_leaves_nothing(name: str, moment: float) -> None:
+    command = [sys.executable, "-m", "veilnet.lab", "up", "line3", "--name", name, "--bare"]
+    maker = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 20
+        while not (BASE / name / "journal").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        time.sleep(moment)
+    finally:
+        os.killpg(maker.pid, signal.SIGKILL)
+        maker.wait()
+    lab("down", name)
+    assert not any(traces(name).values())
+
+
+def test_down_ends_processes_that_ignore_sigterm(name: str) -> None:
+    lab("up", "pair", "--name", name, "--bare")
+    stubborn = (
+        "import signal,time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-m", "veilnet.lab", "exec", "--name", name, "c1", sys.executable, "-c", stubborn]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert process.stdout
+    assert process.stdout.readline() == b"on\n"
+    number = processes.inode(Lab(name).namespace("c1"))
+    assert number
+    assert process.pid in processes.inside({number})
+    lab("down", name)
+    assert process.wait(timeout=5) == -signal.SIGKILL
+    process.stdout.close()
+    assert not any(traces(name).values())
+
+
+def test_down_removes_pins(name: str) -> None:
+    lab("up", "pair", "--name", name, "--bare")
+    pins = Lab(name).pins("c1")
+    (pins / "deeper").mkdir(parents=True)
+    lab("down", name)
+    assert not pins.exists()

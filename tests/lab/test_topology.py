@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The topology file: what is accepted, and that a refusal names file, line and path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from veilnet.lab.topology import BUILTIN, TopologyError, load, parse
+
+GOOD = """\
+name: t
+nodes:
+  m: {role: master}
+  a: {role: conflux}
+  b: {role: guardian}
+links:
+  - [a, b]
+"""
+
+
+def test_good_topology() -> None:
+    topology = parse(GOOD)
+    assert topology.links == (("a", "b"),)
+    assert topology.master.name == "m"
+    assert [node.name for node in topology.members] == ["a", "b"]
+    assert topology.neighbours("a") == ["b"]
+    assert str(topology.nodes["b"].underlay) == "10.77.0.3"
+    assert str(topology.nodes["m"].management) == "10.76.0.1"
+
+
+@pytest.mark.parametrize("name", ["pair", "line3", "diamond"])
+def test_builtin_topologies_load_and_are_connected(name: str) -> None:
+    topology = load(name)
+    assert topology.name == name
+    reached, todo = set(), ["c1"]
+    while todo:
+        node = todo.pop()
+        reached.add(node)
+        todo += [peer for peer in topology.neighbours(node) if peer not in reached]
+    assert reached == {node.name for node in topology.members}
+
+
+def test_line3_is_a_line_through_three_guardians() -> None:
+    topology = load("line3")
+    assert topology.links == (("c1", "g1"), ("g1", "g2"), ("g2", "g3"), ("g3", "c2"))
+    assert [node.name for node in topology.with_role("guardian")] == ["g1", "g2", "g3"]
+    assert [node.name for node in topology.with_role("conflux")] == ["c1", "c2"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("name: t\n", "name: t\ncolour: red\n", "t.yml:2: topology: unknown key 'colour'"),
+        ("name: t\n", "", "t.yml:1: topology: missing key 'name'"),
+        ("name: t\n", "name: T-1\n", "t.yml:1: name: a name is a letter"),
+        ("name: t\n", "name: [t\n", "t.yml:2: not YAML"),
+        ("  b: {role: guardian}", "  a: {role: guardian}", "t.yml:5: nodes: duplicate key 'a'"),
+        ("  b: {role: guardian}", "  b: {role: relay}", "t.yml:5: nodes.b.role: one of"),
+        ("  b: {role: guardian}", "  b: {role: guardian, mtu: 9}", "t.yml:5: nodes.b: unknown key 'mtu'"),
+        ("  b: {role: guardian}", "  b: guardian", "t.yml:5: nodes.b: a mapping"),
+        ("  b: {role: guardian}", "  b: {role: master}", "t.yml:3: nodes: exactly one node has role master, here 2"),
+        ("  m: {role: master}\n", "", "t.yml:3: nodes: exactly one node has role master, here 0"),
+        ("  b: {role: guardian}", "  much2long: {role: guardian}", "t.yml:5: nodes: a name is"),
+        ("  b: {role: guardian}", "  mgmt: {role: guardian}", "t.yml:5: nodes.mgmt: the name belongs"),
+        ("  - [a, b]", "  - [a, a]", "t.yml:7: links[0]: link from a to itself"),
+        ("  - [a, b]", "  - [a, z]", "t.yml:7: links[0]: link to nowhere: no node 'z'"),
+        ("  - [a, b]", "  - [a, m]", "t.yml:7: links[0]: the Master"),
+        ("  - [a, b]", "  - [a]", "t.yml:7: links[0]: a link is"),
+        ("  - [a, b]", "  - [a, b]\n  - [b, a]", "t.yml:8: links[1]: duplicate link b - a"),
+        ("links:\n  - [a, b]", "links: none", "t.yml:6: links: a list"),
+    ],
+)
+def test_refusal_names_line_and_path(old: str, new: str, message: str) -> None:
+    assert old in GOOD
+    with pytest.raises(TopologyError) as caught:
+        parse(GOOD.replace(old, new), "t.yml")
+    assert message in str(caught.value)
+
+
+def test_empty_file_is_refused() -> None:
+    with pytest.raises(TopologyError, match=r"t\.yml:1: topology: a mapping"):
+        parse("", "t.yml")
+
+
+def test_unknown_name_lists_the_built_in_ones(tmp_path: Path) -> None:
+    with pytest.raises(TopologyError, match="built-in topologies are diamond, line3, pair"):
+        load(str(tmp_path / "none.yml"))
+    assert {path.stem for path in BUILTIN.glob("*.yml")} == {"diamond", "line3", "pair"}

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`./run lab`: labs of network namespaces by hand."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import NoReturn
+
+from veilnet.lab.fleet import Fleet
+from veilnet.lab.journal import LabError, labs
+from veilnet.lab.lab import Lab, down_all
+from veilnet.lab.topology import TopologyError
+
+
+def main() -> int:
+    arguments = _parser().parse_args()
+    try:
+        return int(arguments.run(arguments))
+    except (LabError, TopologyError) as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lab", description="Labs of network namespaces that run VeilNet.")
+    commands = parser.add_subparsers(required=True)
+    up = commands.add_parser("up", help="make a lab and start VeilNet in it")
+    up.add_argument("topology", nargs="?", default="pair", help="pair, line3, diamond or a path (default: pair)")
+    up.add_argument("--name", default="lab", help="name of the lab (default: lab)")
+    up.add_argument("--bare", action="store_true", help="namespaces and links only")
+    up.set_defaults(run=_up)
+    run = commands.add_parser("exec", help="run a command inside a node")
+    run.add_argument("--name", default="lab")
+    run.add_argument("node")
+    run.add_argument("command", nargs=argparse.REMAINDER)
+    run.set_defaults(run=_exec)
+    status = commands.add_parser("status", help="nodes, roles and processes")
+    status.add_argument("name", nargs="?", default="lab")
+    status.set_defaults(run=_status)
+    down = commands.add_parser("down", help="remove a lab and every trace of it")
+    down.add_argument("name", nargs="?", default="lab")
+    down.add_argument("--all", action="store_true", help="remove all labs")
+    down.add_argument("--prefix", help="remove the labs whose names start so")
+    down.set_defaults(run=_down)
+    commands.add_parser("list", help="labs that exist").set_defaults(run=_list)
+    return parser
+
+
+def _up(arguments: argparse.Namespace) -> int:
+    lab = Lab(arguments.name)
+    lab.up(arguments.topology)
+    print(f"lab {lab.name}: namespaces {', '.join(lab.namespace(node) for node in lab.topology.nodes)}")
+    if not arguments.bare:
+        Fleet(lab).start(print)
+    return 0
+
+
+def _exec(arguments: argparse.Namespace) -> NoReturn:
+    lab = Lab.named(arguments.name)
+    command = lab.command(arguments.node, arguments.command or [os.environ.get("SHELL", "/bin/sh")])
+    os.environ.update(Fleet(lab).environment(arguments.node))
+    os.execvp(command[0], command)  # noqa: S606 - the command is the caller's own
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    lab = Lab.named(arguments.name)
+    for node, role, pids in lab.nodes():
+        print(f"{node:8} {role:9} {lab.namespace(node):26} {' '.join(map(str, pids)) or 'no process'}")
+    return 0
+
+
+def _down(arguments: argparse.Namespace) -> int:
+    if arguments.all or arguments.prefix:
+        for name in down_all(arguments.prefix or ""):
+            print(f"removed: {name}")
+        return 0
+    Lab.named(arguments.name).down()
+    print(f"removed: {arguments.name}")
+    return 0
+
+
+def _list(_arguments: argparse.Namespace) -> int:
+    for name in labs():
+        print(name)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

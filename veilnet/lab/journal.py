@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a lab has made so far, written down before it is made, so that `down` works after a kill at any moment.
+
+One directory per lab, /run/veilnet-lab/<lab>: `journal` holds one JSON object a line, {"what": ..., "name": ...}; the
+rest is one directory per node (key files, logs). A line may name a thing that was never made; removal is idempotent.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+BASE = Path("/run/veilnet-lab")
+WHATS = ("netns", "pins")
+_LAB = re.compile(r"[a-z][a-z0-9]{0,11}\Z")
+
+
+class LabError(RuntimeError):
+    """A lab command can't be carried out; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    what: str
+    """`netns` (a namespace's name) or `pins` (a directory on bpffs)."""
+    name: str
+
+
+class Journal:
+    """Append-only list of entries of one lab."""
+
+    def __init__(self, lab: str) -> None:
+        if not _LAB.match(lab):
+            msg = f"lab name {lab!r}: a letter a-z, then at most 11 of a-z and 0-9"
+            raise LabError(msg)
+        self.directory = BASE / lab
+        self._path = self.directory / "journal"
+
+    def exists(self) -> bool:
+        return self.directory.is_dir()
+
+    def create(self) -> None:
+        self.directory.mkdir(parents=True, mode=0o700)
+
+    def add(self, what: str, name: str) -> None:
+        """Write an entry before the thing is made; written is in the kernel, so a kill after it loses nothing."""
+        if what not in WHATS:
+            msg = f"journal: unknown kind {what!r}"
+            raise LabError(msg)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"what": what, "name": name}) + "\n")
+
+    def entries(self) -> list[Entry]:
+        """Entries in order; a last line cut short by a kill is left out, what it names was not made yet."""
+        try:
+            lines = self._path.read_text(encoding="utf-8").split("\n")[:-1]
+        except FileNotFoundError:
+            return []
+        return [Entry(row["what"], row["name"]) for row in map(json.loads, lines)]
+
+
+def labs() -> list[str]:
+    """Names of the labs that exist, up or half made."""
+    return sorted(path.name for path in BASE.iterdir() if path.is_dir()) if BASE.is_dir() else []
+
+
+@contextmanager
+def exclusive() -> Iterator[None]:
+    """One lab is made or removed at a time; the lock is the base directory itself, which goes when it is empty."""
+    descriptor = _lock_base()
+    try:
+        yield
+    finally:
+        if not any(BASE.iterdir()):
+            BASE.rmdir()
+        os.close(descriptor)
+
+
+def _lock_base() -> int:
+    while True:
+        BASE.mkdir(mode=0o700, exist_ok=True)
+        try:
+            descriptor = os.open(BASE, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:  # else removed by the one before us while we waited
+            return descriptor
+        os.close(descriptor)

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One lab: namespaces and links from a topology, up and down, whatever happened in between."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+from veilnet.lab import net, processes
+from veilnet.lab.journal import BASE, Journal, LabError, exclusive, labs
+from veilnet.lab.topology import Topology, parse, read
+
+PIN_BASE = Path("/sys/fs/bpf")
+
+
+class Lab:
+    """A lab by name. `up` makes it, `down` removes every trace; both may be repeated."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.journal = Journal(name)
+        self.directory = self.journal.directory
+
+    @classmethod
+    def named(cls, name: str) -> Lab:
+        """An existing lab. Raises LabError with the names that there are."""
+        lab = cls(name)
+        if not lab.journal.exists():
+            known = ", ".join(labs()) or "none"
+            msg = f"no lab {name!r}; labs: {known}"
+            raise LabError(msg)
+        return lab
+
+    @property
+    def topology(self) -> Topology:
+        return parse(
+            (self.directory / "topology.yml").read_text(encoding="utf-8"), str(self.directory / "topology.yml")
+        )
+
+    def namespace(self, node: str) -> str:
+        return net.namespace(self.name, node)
+
+    def node_directory(self, node: str) -> Path:
+        return self.directory / node
+
+    def pins(self, node: str) -> Path:
+        """Directory on bpffs for this node's maps and programs."""
+        return PIN_BASE / f"veil-{self.name}-{node}"
+
+    def up(self, source: str) -> None:
+        """Make namespaces, management network and links of a topology (name or path); no VeilNet process yet."""
+        if os.geteuid() != 0:
+            msg = "a lab needs root: network namespaces and BPF"
+            raise LabError(msg)
+        text, path = read(source)
+        topology = parse(text, path)
+        with exclusive():
+            if self.journal.exists():
+                msg = f"lab {self.name!r} exists already; remove it with: lab down {self.name}"
+                raise LabError(msg)
+            self.journal.create()
+            (self.directory / "topology.yml").write_text(text, encoding="utf-8")
+            self._build(topology)
+
+    def _build(self, topology: Topology) -> None:
+        for name in [net.MGMT, *topology.nodes]:
+            self.journal.add("netns", self.namespace(name))
+            net.create_namespace(self.namespace(name))
+        for node in topology.nodes.values():
+            self.node_directory(node.name).mkdir(mode=0o700)
+            self.journal.add("pins", str(self.pins(node.name)))
+        net.build_management(self.name, topology)
+        for first, second in topology.links:
+            net.build_link(self.name, topology.nodes[first], topology.nodes[second])
+
+    def down(self) -> None:
+        """End the lab's processes, then remove namespaces, pins and files, in whatever state they are."""
+        with exclusive():
+            entries = self.journal.entries()
+            spaces = [entry.name for entry in entries if entry.what == "netns"]
+            inodes = {number for name in spaces if (number := processes.inode(name)) is not None}
+            processes.end_all(inodes)
+            for name in spaces:
+                net.remove_namespace(name)
+            processes.end_all(inodes)  # a process that was on its way in while we looked
+            for entry in entries:
+                if entry.what == "pins":
+                    _remove_pins(Path(entry.name))
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(self.directory)
+
+    def nodes(self) -> list[tuple[str, str, list[int]]]:
+        """(node, role, pids inside) of each node."""
+        rows = []
+        for node in self.topology.nodes.values():
+            number = processes.inode(self.namespace(node.name))
+            rows.append((node.name, node.role, sorted(processes.inside({number})) if number else []))
+        return rows
+
+    def command(self, node: str, command: list[str]) -> list[str]:
+        """The command line that runs `command` inside a node. Raises LabError for an unknown node."""
+        if node != net.MGMT and node not in self.topology.nodes:
+            msg = f"no node {node!r} in lab {self.name!r}; nodes: {', '.join(self.topology.nodes)}"
+            raise LabError(msg)
+        return [*net.in_namespace(self.namespace(node)), *command]
+
+
+def down_all(prefix: str = "") -> list[str]:
+    """Remove every lab whose name starts with `prefix`; returns their names."""
+    names = [name for name in labs() if name.startswith(prefix)]
+    for name in names:
+        Lab(name).down()
+    return names
+
+
+def leftovers() -> list[str]:
+    """What labs left behind: directories, namespaces and pins by their names."""
+    found = [str(BASE / name) for name in labs()]
+    for parent in (net.NETNS_DIR, PIN_BASE):
+        if parent.is_dir():
+            found += [str(path) for path in sorted(parent.glob("veil-*-*"))]
+    return found
+
+
+def _remove_pins(path: Path) -> None:
+    """Pins are files and directories of bpffs; unlinking the last one frees its map or program."""
+    if not path.is_dir():
+        return
+    for child in path.iterdir():
+        if child.is_dir():
+            _remove_pins(child)
+        else:
+            child.unlink(missing_ok=True)
+    path.rmdir()

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Namespaces, veth pairs, addresses and routes of a lab.
+
+Underlay links are unnumbered: each node has one /32, carried by every NIC, and a route to each neighbour's /32 over the
+NIC that leads there. So a node has one endpoint address however many NICs it has, and reaches its neighbours only.
+The management network is a bridge in a namespace of its own; the Master is on it, and no VeilNet data flows there.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from pyroute2 import NetNS, netns
+
+from veilnet.lab.topology import Node, Topology
+
+NETNS_DIR = Path("/run/netns")
+MGMT = "mgmt"
+MGMT_NIC = "mgmt0"
+UNDERLAY_MTU = 1500
+_SCOPE_LINK = 253  # RT_SCOPE_LINK: the neighbour is on the wire itself
+
+# An XDP program sees frames as the sender's stack built them: else the veth hands over unfinished checksums and
+# 64 KB super-frames that no wire carries. IPv6's own chatter on the underlay is nothing a lab asks for.
+_PREPARE = """
+set -e
+sysctl -qw net.ipv6.conf.$1.disable_ipv6=1 net.ipv4.conf.$1.rp_filter=0
+ethtool -K $1 tx off tso off tx-udp-segmentation off gro on >/dev/null
+"""
+
+
+def namespace(lab: str, node: str) -> str:
+    return f"veil-{lab}-{node}"
+
+
+def nic(peer: str) -> str:
+    """Name of the NIC that leads to `peer`."""
+    return f"u-{peer}"
+
+
+def create_namespace(name: str) -> None:
+    netns.create(name)
+    with NetNS(name) as handle:
+        handle.link("set", index=1, state="up")
+
+
+def remove_namespace(name: str) -> None:
+    """Remove the name; devices go with it once no process is left inside."""
+    if (NETNS_DIR / name).exists():
+        netns.remove(name)
+
+
+def in_namespace(name: str) -> list[str]:
+    """Command prefix. Not `ip netns exec`: that mounts a new /sys and so hides bpffs and its pins."""
+    return ["nsenter", f"--net={NETNS_DIR / name}", "--"]
+
+
+def build_management(lab: str, topology: Topology) -> None:
+    """Bridge in its own namespace and one veth to each node, Master included."""
+    home = namespace(lab, MGMT)
+    with NetNS(home) as handle:
+        handle.link("add", ifname="br0", kind="bridge")
+        bridge = handle.link_lookup(ifname="br0")[0]
+        handle.link("set", index=bridge, state="up")
+        for node in topology.nodes.values():
+            peer = {"ifname": MGMT_NIC, "net_ns_fd": namespace(lab, node.name)}
+            handle.link("add", ifname=f"m-{node.name}", kind="veth", peer=peer)
+            port = handle.link_lookup(ifname=f"m-{node.name}")[0]
+            handle.link("set", index=port, master=bridge, state="up")
+    for node in topology.nodes.values():
+        _address(namespace(lab, node.name), MGMT_NIC, str(node.management), 24)
+
+
+def build_link(lab: str, first: Node, second: Node) -> None:
+    """veth pair between two nodes, ready for XDP in driver mode on both ends."""
+    with NetNS(namespace(lab, first.name)) as handle:
+        peer = {"ifname": nic(first.name), "net_ns_fd": namespace(lab, second.name), "mtu": UNDERLAY_MTU}
+        handle.link("add", ifname=nic(second.name), kind="veth", mtu=UNDERLAY_MTU, peer=peer)
+    for here, there in ((first, second), (second, first)):
+        name = namespace(lab, here.name)
+        subprocess.run([*in_namespace(name), "sh", "-c", _PREPARE, "prepare", nic(there.name)], check=True)
+        _address(name, nic(there.name), str(here.underlay), 32)
+    for here, there in ((first, second), (second, first)):
+        _route(namespace(lab, here.name), here, there)
+
+
+def _address(name: str, device: str, address: str, length: int) -> None:
+    with NetNS(name) as handle:
+        index = handle.link_lookup(ifname=device)[0]
+        handle.addr("add", index=index, address=address, prefixlen=length)
+        handle.link("set", index=index, state="up")
+
+
+def _route(name: str, here: Node, there: Node) -> None:
+    with NetNS(name) as handle:
+        index = handle.link_lookup(ifname=nic(there.name))[0]
+        handle.route("add", dst=f"{there.underlay}/32", oif=index, scope=_SCOPE_LINK, prefsrc=str(here.underlay))

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Processes inside a lab's namespaces: start, find, stop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from veilnet.lab.net import NETNS_DIR, in_namespace
+
+
+def spawn(namespace: str, command: Sequence[str], log: Path, env: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start a daemon; its output goes to `log` (0600). `Popen.pid` is the daemon's own, nsenter becomes it by exec."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        return subprocess.Popen(
+            [*in_namespace(namespace), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=descriptor,
+            stderr=descriptor,
+            env=os.environ | env,
+            start_new_session=True,
+        )
+    finally:
+        os.close(descriptor)
+
+
+def inode(namespace: str) -> int | None:
+    """Inode of a named namespace, None when it has gone."""
+    try:
+        return (NETNS_DIR / namespace).stat().st_ino
+    except FileNotFoundError:
+        return None
+
+
+def inside(inodes: set[int]) -> list[int]:
+    """Pids of the processes whose network namespace is one of these."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):  # the process ended meanwhile
+                if (entry / "ns" / "net").stat().st_ino in inodes:
+                    found.append(int(entry.name))
+    return found
+
+
+def end_all(inodes: set[int], grace: float = 3.0) -> None:
+    """End every process in these namespaces: SIGTERM, SIGKILL after `grace` seconds; returns when none is left."""
+    for signum, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 10.0)):
+        end = time.monotonic() + seconds
+        pids = inside(inodes)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signum)
+        while _alive(inodes) and time.monotonic() < end:
+            time.sleep(0.02)
+
+
+def _alive(inodes: set[int]) -> list[int]:
+    """Pids inside that are not zombies: a zombie has left its namespace, but says so only when read again."""
+    _reap()
+    return inside(inodes)
+
+
+def _reap() -> None:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
