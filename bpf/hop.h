@@ -11,7 +11,7 @@ struct veil_frame { /* first VEIL_FRAME_LEN + VEIL_BIND_LEN bytes of the UDP pay
 	__u64 tag;
 	__u64 header;
 	__u64 bind[2];
-} __attribute__((packed));
+};
 
 _Static_assert(sizeof(struct veil_frame) == VEIL_FRAME_LEN + VEIL_BIND_LEN, "veil_frame");
 

@@ -11,27 +11,32 @@
 #define VEIL_AF_INET 2
 #define VEIL_PROTO_UDP 17
 
-struct veil_outer { /* as a little-endian CPU stores it; nothing in it is aligned */
-	__u8 dmac[6];
-	__u8 smac[6];
-	__be16 proto;
-	__be16 ver_tos; /* version, header length, TOS */
-	__be16 ip_len;
+/* Offsets, and whole words at them: a packed structure would make the compiler access single bytes. */
+#define VEIL_OFF_PROTO 12
+#define VEIL_OFF_IP VEIL_ETH_LEN
+#define VEIL_OFF_UDP (VEIL_ETH_LEN + VEIL_IP4_LEN)
+
+struct veil_ip4 { /* at VEIL_OFF_IP, with the UDP header that follows */
+	__u8 ver_ihl;
+	__u8 tos;
+	__be16 len;
 	__be16 id;
 	__be16 frag;
-	__be16 ttl_proto;
-	__u16 ip_sum;
+	__u8 ttl;
+	__u8 proto;
+	__u16 sum;
 	__be32 saddr;
 	__be32 daddr;
 	__be16 sport;
 	__be16 dport;
 	__be16 udp_len;
 	__u16 udp_sum;
-} __attribute__((packed));
+};
 
-_Static_assert(sizeof(struct veil_outer) == VEIL_OUTER_LEN, "veil_outer");
+_Static_assert(sizeof(struct veil_ip4) == VEIL_OUTER4_LEN, "veil_ip4");
 
 #define VEIL_BE16(x) ((__be16)__builtin_bswap16(x))
+#define VEIL_PROTO_IP4 VEIL_BE16(0x0800)
 #define VEIL_VER_TOS VEIL_BE16(0x4500)		       /* IPv4, 20 bytes, TOS 0 */
 #define VEIL_DF VEIL_BE16(0x4000)		       /* never fragment: paths measure their MTU */
 #define VEIL_TTL_PROTO VEIL_BE16(VEIL_TTL << 8 | VEIL_PROTO_UDP)
@@ -58,25 +63,17 @@ static __always_inline __u16 veil_ip_sum(__be16 ip_len, __be32 saddr, __be32 dad
 static __always_inline void veil_outer_write(void *out, const struct veil_addrs *addrs, const struct veil_l2 *l2,
 					     __u32 payload)
 {
-	struct veil_outer *o = out;
 	__be32 saddr = veil_addr4(addrs->local), daddr = veil_addr4(addrs->remote);
-	__be16 ip_len = VEIL_BE16(payload + VEIL_OUTER4_LEN);
+	__u64 ip_len = VEIL_BE16(payload + VEIL_OUTER4_LEN), udp_len = VEIL_BE16(payload + VEIL_UDP_LEN);
+	__u64 ports = (__u64)addrs->rport << 16 | addrs->lport;
 
-	*(__u64 *)o->dmac = *(const __u64 *)l2->dmac; /* dmac and half of smac */
-	*(__u32 *)(o->smac + 2) = *(const __u32 *)(l2->smac + 2);
-	o->proto = VEIL_BE16(0x0800);
-	o->ver_tos = VEIL_VER_TOS;
-	o->ip_len = ip_len;
-	o->id = 0;
-	o->frag = VEIL_DF;
-	o->ttl_proto = VEIL_TTL_PROTO;
-	o->ip_sum = veil_ip_sum(ip_len, saddr, daddr);
-	o->saddr = saddr;
-	o->daddr = daddr;
-	o->sport = addrs->lport;
-	o->dport = addrs->rport;
-	o->udp_len = VEIL_BE16(payload + VEIL_UDP_LEN);
-	o->udp_sum = 0;
+	*(__u64 *)out = *(const __u64 *)l2->dmac; /* dmac and the first two bytes of smac */
+	*(__u32 *)(out + 8) = *(const __u32 *)(l2->smac + 2);
+	*(__be16 *)(out + VEIL_OFF_PROTO) = VEIL_PROTO_IP4;
+	*(__u64 *)(out + VEIL_OFF_IP) = (__u64)VEIL_DF << 48 | ip_len << 16 | VEIL_VER_TOS;
+	*(__u32 *)(out + VEIL_OFF_IP + 8) = (__u32)veil_ip_sum(ip_len, saddr, daddr) << 16 | VEIL_TTL_PROTO;
+	*(__u64 *)(out + VEIL_OFF_IP + 12) = (__u64)daddr << 32 | saddr;
+	*(__u64 *)(out + VEIL_OFF_UDP) = udp_len << 32 | ports;
 }
 
 /* True while the cached next hop needs no look-up. `now` is bpf_jiffies64(). */

@@ -17,23 +17,22 @@ struct veil_flow {
 /* What the Ethernet and IPv4 headers say: 0 for a whole UDP datagram, else the reason to leave the packet alone. */
 static __always_inline __u32 veil_parse_ip(const void *data, const void *end)
 {
-	const struct veil_outer *o = data;
-	const __u8 *ip = data + VEIL_ETH_LEN;
+	const struct veil_ip4 *ip = data + VEIL_OFF_IP;
 
 	if (data + VEIL_ETH_LEN > end)
 		return VEIL_PASS_TRUNCATED;
-	if (o->proto != VEIL_BE16(0x0800))
+	if (*(const __be16 *)(data + VEIL_OFF_PROTO) != VEIL_PROTO_IP4)
 		return VEIL_PASS_NOT_IP;
 	if (data + VEIL_ETH_LEN + VEIL_IP4_LEN > end)
 		return VEIL_PASS_TRUNCATED;
-	if (ip[0] != 0x45) {
-		if (ip[0] >> 4 != 4)
+	if (ip->ver_ihl != 0x45) {
+		if (ip->ver_ihl >> 4 != 4)
 			return VEIL_PASS_NOT_IP;
-		return (ip[0] & 15) > 5 ? VEIL_PASS_IP_OPTIONS : VEIL_PASS_TRUNCATED;
+		return (ip->ver_ihl & 15) > 5 ? VEIL_PASS_IP_OPTIONS : VEIL_PASS_TRUNCATED;
 	}
-	if (ip[9] != VEIL_PROTO_UDP)
+	if (ip->proto != VEIL_PROTO_UDP)
 		return VEIL_PASS_NOT_UDP;
-	if (o->frag & VEIL_FRAG_MASK)
+	if (ip->frag & VEIL_FRAG_MASK)
 		return VEIL_PASS_FRAGMENT;
 	return 0;
 }
@@ -42,22 +41,22 @@ static __always_inline __u32 veil_parse_ip(const void *data, const void *end)
  * Bytes after the IP packet (Ethernet padding) are tolerated; a UDP length that disagrees with IP's is not. */
 static __always_inline __u32 veil_parse(const void *data, const void *end, struct veil_flow *flow)
 {
-	const struct veil_outer *o = data;
+	const struct veil_ip4 *ip = data + VEIL_OFF_IP;
 	__u32 reason = veil_parse_ip(data, end), ip_len;
 
 	if (reason)
 		return reason;
 	if (data + VEIL_OUTER_LEN + VEIL_PAYLOAD_MIN > end)
 		return VEIL_PASS_TRUNCATED;
-	ip_len = __builtin_bswap16(o->ip_len);
+	ip_len = __builtin_bswap16(ip->len);
 	if (ip_len < VEIL_OUTER4_LEN + VEIL_PAYLOAD_MIN || ip_len > end - data - VEIL_ETH_LEN)
 		return VEIL_PASS_TRUNCATED;
-	if (__builtin_bswap16(o->udp_len) != ip_len - VEIL_IP4_LEN)
+	if (__builtin_bswap16(ip->udp_len) != ip_len - VEIL_IP4_LEN)
 		return VEIL_PASS_TRUNCATED;
-	flow->way.remote = o->saddr;
-	flow->way.local = o->daddr;
-	flow->way.rport = o->sport;
-	flow->way.lport = o->dport;
+	flow->way.remote = ip->saddr;
+	flow->way.local = ip->daddr;
+	flow->way.rport = ip->sport;
+	flow->way.lport = ip->dport;
 	flow->way.link = 0;
 	flow->payload = ip_len - VEIL_OUTER4_LEN;
 	return 0;
