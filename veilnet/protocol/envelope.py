@@ -6,7 +6,7 @@ payload's bytes with a context string per kind of document. Nothing in a payload
 
 Pure: no clock, no I/O. Signing draws its randomness inside the ML-DSA implementation (hedged, FIPS 204 section 3.4).
 
-    ValueError
+    RemoteError
     └── DirectoryError          any document that is refused
         ├── MalformedDocument   not the bytes that section 10 allows
         ├── BadSignature        does not verify under the key that it names
@@ -31,6 +31,8 @@ from typing import Any, Final
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey, MLDSA65PublicKey
 
+from veilnet.protocol.errors import Reason, RemoteError
+
 ID_LEN: Final = 16
 ML_DSA_65_KEY_LEN: Final = 1952
 ML_DSA_65_SIG_LEN: Final = 3309
@@ -42,8 +44,13 @@ SNAPSHOT_MAX: Final = 64 * 1024 * 1024
 _HEX_ID = re.compile(r"[0-9a-f]{32}")
 
 
-class DirectoryError(ValueError):
+class DirectoryError(RemoteError):
     """A document that someone else made is refused."""
+
+    why = Reason.FIELD
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(self.why, detail)
 
 
 class MalformedDocument(DirectoryError):  # noqa: N818 - reads as what it is
@@ -51,11 +58,11 @@ class MalformedDocument(DirectoryError):  # noqa: N818 - reads as what it is
 
 
 class BadSignature(DirectoryError):  # noqa: N818
-    pass
+    why = Reason.AUTH
 
 
 class WrongSigner(DirectoryError):  # noqa: N818
-    pass
+    why = Reason.PEER
 
 
 class SelfSigned(WrongSigner):
@@ -63,19 +70,19 @@ class SelfSigned(WrongSigner):
 
 
 class WrongRealm(DirectoryError):  # noqa: N818
-    pass
+    why = Reason.PEER
 
 
 class Expired(DirectoryError):  # noqa: N818
-    pass
+    why = Reason.TIME
 
 
 class NotYetValid(DirectoryError):  # noqa: N818
-    pass
+    why = Reason.TIME
 
 
 class Rollback(DirectoryError):  # noqa: N818
-    pass
+    why = Reason.REPLAY
 
 
 def key_id(public_key: bytes) -> bytes:

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+
+from tests.api.conftest import START, Identity, Master, node_headers
+
+
+async def test_nodes_are_listed_without_anything_to_impersonate_them(master: Master) -> None:
+    await master.realm()
+    enrolled = await master.enrol("one")
+    page = await master.request("GET", "/nodes", params={"realm": "lab"})
+    (node,) = page["items"]
+    assert node["name"] == "one"
+    assert (node["state"], node["connected"], node["last_seen_at"]) == ("active", False, None)
+    assert enrolled["credential"] not in str(page)
+    assert await master.request("GET", f"/nodes/{node['id']}") == node
+    await master.request("GET", "/nodes/nod_x", status=404)
+
+
+async def test_revoking_twice_is_the_same_as_once(master: Master) -> None:
+    await master.realm()
+    enrolled = await master.enrol("one")
+    first = await master.request("POST", f"/nodes/{enrolled['id']}/revoke")
+    version = (await master.request("GET", "/realms/lab"))["version"]
+    master.clock.now += 5
+    assert await master.request("POST", f"/nodes/{enrolled['id']}/revoke") == first
+    assert (await master.request("GET", "/realms/lab"))["version"] == version
+    await master.request("POST", "/nodes/nod_x/revoke", status=404)
+
+
+async def test_descriptor_replaces_an_older_one(master: Master) -> None:
+    await master.realm()
+    identity = Identity()
+    headers = node_headers(await master.enrol("one", identity=identity))
+    version = (await master.request("GET", "/realms/lab"))["version"]
+    moved = identity.descriptor(serial=2, endpoints=((IPv4Address("198.51.100.4"), 99),))
+    answer = await master.request("PUT", "/node/descriptor", json=moved, headers=headers)
+    assert answer["serial"] == 2
+    assert await master.request("PUT", "/node/descriptor", json=moved, headers=headers) == answer
+    assert (await master.request("GET", "/realms/lab"))["version"] == version + 1
+    stale = identity.descriptor(serial=2)
+    problem = await master.request("PUT", "/node/descriptor", json=stale, headers=headers, status=409)
+    assert problem["code"] == "descriptor-stale"
+
+
+async def test_descriptor_of_somebody_else_is_refused(master: Master) -> None:
+    await master.realm()
+    headers = node_headers(await master.enrol("one"))
+    wrong = [Identity().descriptor(serial=2)]
+    identity = Identity()
+    other = node_headers(await master.enrol("two", identity=identity))
+    wrong.append({**identity.descriptor(serial=2), "sig": identity.descriptor(serial=3)["sig"]})
+    for body, who in zip(wrong, (headers, other), strict=True):
+        problem = await master.request("PUT", "/node/descriptor", json=body, headers=who, status=422)
+        assert problem["code"] == "signature-invalid"
+    expired = identity.descriptor(serial=2, now=START - 100, life=100)
+    await master.request("PUT", "/node/descriptor", json=expired, headers=other, status=422)

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Master as an ASGI application. Nothing happens at import; `create_app` builds it from one settings object."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from fastapi import APIRouter, FastAPI
+
+from veilnet.api.body_limit import BodyLimit
+from veilnet.api.ca import CaStore
+from veilnet.api.context import Context
+from veilnet.api.db import make_engine, migrate
+from veilnet.api.enrolment.endpoints import router as enrolment
+from veilnet.api.errors import install_handlers
+from veilnet.api.nodes.endpoints import own_router as own_node
+from veilnet.api.nodes.endpoints import router as nodes
+from veilnet.api.realms.endpoints import router as realms
+from veilnet.api.schemas import Problem
+from veilnet.api.settings import MasterSettings
+from veilnet.api.snapshots.endpoints import router as snapshots
+from veilnet.api.tokens.endpoints import router as tokens
+from veilnet.api.topology.endpoints import router as topology
+
+BODY_MAX: Final = 1024 * 1024
+_PROBLEM: Final[dict[str, Any]] = {"model": Problem, "content": {"application/problem+json": {}}}
+
+
+def _now() -> int:
+    return int(time.time())
+
+
+def create_app(settings: MasterSettings, clock: Callable[[], int] = _now) -> FastAPI:
+    """Application whose lifespan owns the database engine and brings the schema up to date."""
+    engine = make_engine(settings.database_url)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await migrate(engine)
+        yield
+        await engine.dispose()
+
+    app = FastAPI(title="VeilNet Master", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.context = Context(settings, engine, CaStore(settings.realms_dir), clock)
+    app.add_middleware(BodyLimit, limit=BODY_MAX)
+    install_handlers(app)
+    api = APIRouter(prefix="/api/v1", responses={422: _PROBLEM, "4XX": _PROBLEM, "5XX": _PROBLEM})
+    for router in (realms, topology, tokens, nodes, enrolment, own_node, snapshots):
+        api.include_router(router)
+    app.include_router(api)
+
+    @app.get("/livez", include_in_schema=False)
+    async def livez() -> dict[str, int]:
+        """Also the Master's clock (unix seconds), for `veilnet doctor`."""
+        return {"time": clock()}
+
+    return app

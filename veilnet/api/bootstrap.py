@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`veilnet master init` and `veilnet master serve`, without their command line."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import uvicorn
+
+from veilnet.admin_token import AdminTokenText
+from veilnet.api.access.service import create_admin_token
+from veilnet.api.app import create_app
+from veilnet.api.db import make_engine, migrate, write_session
+from veilnet.api.hub import Hub
+from veilnet.api.settings import MasterSettings, SetupError, load_settings, save_settings, settings_file
+from veilnet.api.tls import make_certificate
+from veilnet.enrolment_token import checked_url
+from veilnet.files import private_directory
+
+
+@dataclass(frozen=True)
+class Listen:
+    host: str
+    port: int
+    plain_http: bool = False
+
+
+def init_master(state_dir: Path, public_url: str) -> AdminTokenText:
+    """Make state directory, TLS certificate, database and the first administrator's token, which is shown once."""
+    if settings_file(state_dir).exists():
+        raise SetupError(f"{state_dir} already holds a Master; choose another --state-dir, or move this one away")
+    try:
+        url = checked_url(public_url)
+    except ValueError as error:
+        raise SetupError(f"--url {public_url}: {error}") from error
+    private_directory(state_dir)
+    settings = _settings(state_dir.resolve(), url)
+    text = asyncio.run(_first_token(settings))
+    save_settings(settings)  # last: a half-made Master can be made again
+    return AdminTokenText(url=url, token=text, tls=settings.tls_fingerprint)
+
+
+def _settings(state_dir: Path, url: str) -> MasterSettings:
+    host = urlsplit(url).hostname or ""
+    if url.startswith("http://"):
+        if not is_loopback(host):
+            raise SetupError("plain HTTP is for loopback only: use an https URL, or http://127.0.0.1:PORT")
+        fingerprint = None
+    else:
+        fingerprint = make_certificate(state_dir / "tls.pem", state_dir / "tls.key", [host, "localhost", "127.0.0.1"])
+    return MasterSettings(
+        state_dir=state_dir,
+        public_url=url,
+        tls_fingerprint=fingerprint,
+        database_url=f"sqlite+aiosqlite:///{state_dir / 'master.db'}",
+    )
+
+
+async def _first_token(settings: MasterSettings) -> str:
+    engine = make_engine(settings.database_url)
+    await migrate(engine)
+    async with write_session(engine, Hub()) as session:
+        text = await create_admin_token(session, "first", int(time.time()))
+    await engine.dispose()
+    (settings.state_dir / "master.db").chmod(0o600)
+    return text
+
+
+def serve_master(state_dir: Path, listen: Listen) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    settings = load_settings(state_dir)
+    if listen.plain_http and not is_loopback(listen.host):
+        raise SetupError(f"--plain-http on {listen.host}: plain HTTP is for loopback only, tokens would be readable")
+    if not listen.plain_http and settings.tls_fingerprint is None:
+        raise SetupError("this Master was made with an http URL and has no certificate: add --plain-http")
+    config = uvicorn.Config(
+        create_app(settings),
+        host=listen.host,
+        port=listen.port,
+        log_level="info",
+        access_log=False,
+        server_header=False,
+        ws_ping_interval=20,
+        ws_max_size=1024 * 1024,
+        ssl_certfile=None if listen.plain_http else settings.tls_certificate,
+        ssl_keyfile=None if listen.plain_http else settings.tls_key,
+        timeout_graceful_shutdown=5,
+    )
+    uvicorn.Server(config).run()
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

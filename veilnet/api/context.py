@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a running Master consists of; made by `create_app`, reached by dependencies, replaced by nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from veilnet.api.access.cache import VerifiedTokens
+from veilnet.api.ca import CaStore
+from veilnet.api.hub import Hub
+from veilnet.api.settings import MasterSettings
+
+
+@dataclass(frozen=True)
+class Context:
+    settings: MasterSettings
+    engine: AsyncEngine
+    cas: CaStore
+    clock: Callable[[], int]
+    hub: Hub = field(default_factory=Hub)
+    verified: VerifiedTokens = field(default_factory=VerifiedTokens)
+    publishing: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    """One builder of a realm's snapshot at a time."""

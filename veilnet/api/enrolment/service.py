@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node joins: token, proof of possession, certificate, credential. Repeating it gives the same node."""
+
+from __future__ import annotations
+
+import base64
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from veilnet.api.context import Context
+from veilnet.api.enrolment.schemas import Enrolled, EnrolmentRequest
+from veilnet.api.errors import Conflict, Forbidden, Invalid
+from veilnet.api.ids import new_id
+from veilnet.api.nodes.models import Node
+from veilnet.api.nodes.repository import NodeRepository
+from veilnet.api.nodes.service import checked_descriptor, store_descriptor
+from veilnet.api.realms.models import Realm
+from veilnet.api.realms.repository import RealmRepository
+from veilnet.api.realms.service import get_realm, ula_address
+from veilnet.api.secrets import bearer, new_secret, quick_hash
+from veilnet.api.snapshots.certificates import issue_certificate
+from veilnet.api.tokens.models import EnrolmentToken
+from veilnet.api.tokens.service import authenticate, spend
+from veilnet.protocol.directory import DirectoryError, key_id
+from veilnet.protocol.enrolment import EnrolmentClaim, verify_claim
+
+
+async def enrol(session: AsyncSession, context: Context, body: EnrolmentRequest) -> Enrolled:
+    now = context.clock()
+    token = await authenticate(session, body.token_id, body.secret)
+    realm = await get_realm(session, token.realm_id)
+    claim = _checked_claim(body, realm, token, now)
+    node = await NodeRepository(session).by_identity(key_id(claim.key).hex())
+    if node is None:
+        spend(token, now)
+        node = await _new_node(session, context, realm, token, claim)
+    elif node.revoked_at is not None:
+        raise Forbidden("node-revoked", f"node {node.name} was revoked: enrol with a new identity")
+    elif node.token_id != token.id:
+        raise Conflict("name-taken", f"this identity is already enrolled as {node.name}")
+    await _take_descriptor(session, node, body, now)
+    return await _answer(session, realm, node)
+
+
+def _checked_claim(body: EnrolmentRequest, realm: Realm, token: EnrolmentToken, now: int) -> EnrolmentClaim:
+    try:
+        claim = verify_claim(body.request.as_json(), now)
+    except DirectoryError as error:
+        raise Invalid("signature-invalid", f"enrolment request: {error}") from error
+    if claim.realm.hex() != realm.wire_id or claim.token != token.id:
+        raise Invalid("signature-invalid", "enrolment request: signed for another realm or token")
+    return claim
+
+
+async def _new_node(
+    session: AsyncSession, context: Context, realm: Realm, token: EnrolmentToken, claim: EnrolmentClaim
+) -> Node:
+    now, nodes, node_id = context.clock(), NodeRepository(session), key_id(claim.key)
+    name = token.node_name or claim.name
+    if await nodes.named(realm.id, name) is not None:
+        raise Conflict("name-taken", f"realm {realm.name} has a node {name}: choose another name")
+    row = Node(
+        id=new_id("nod"),
+        realm_id=realm.id,
+        token_id=token.id,
+        node_id=node_id.hex(),
+        name=name,
+        roles=token.roles,
+        ipv4=str(free_ipv4(IPv4Network(realm.ipv4_range), await nodes.used_ipv4(realm.id))),
+        ipv6=str(ula_address(IPv6Network(realm.ipv6_prefix), node_id)),
+        public_key=base64.b64encode(claim.key).decode(),
+        certificate_serial=0,
+        descriptor_serial=0,
+        created_at=now,
+        last_seen_at=None,
+        revoked_at=None,
+    )
+    issue_certificate(row, context.cas.key(realm.wire_id), now, context.settings.certificate_seconds)
+    return row
+
+
+async def _take_descriptor(session: AsyncSession, node: Node, body: EnrolmentRequest, now: int) -> None:
+    descriptor = checked_descriptor(body.descriptor, base64.b64decode(node.public_key), now)
+    if descriptor.serial > node.descriptor_serial:
+        store_descriptor(node, body.descriptor, descriptor)
+        await RealmRepository(session).bump(node.realm_id)
+
+
+async def _answer(session: AsyncSession, realm: Realm, node: Node) -> Enrolled:
+    """A fresh credential each time: only its hash is kept, so the old one can't be shown again."""
+    secret = new_secret()
+    node.credential_hash = quick_hash(secret)
+    await NodeRepository(session).add(node)
+    return Enrolled(
+        id=node.id,
+        node_id=node.node_id,
+        name=node.name,
+        roles=node.roles,
+        ipv4=node.ipv4,  # type: ignore[arg-type]
+        ipv6=node.ipv6,  # type: ignore[arg-type]
+        credential=bearer("vnn", node.id, secret),
+        ca_key=realm.ca_key,
+        certificate=node.certificate,
+    )
+
+
+def free_ipv4(network: IPv4Network, used: set[str]) -> IPv4Address:
+    """Lowest free host address; the unique index is what makes it certain."""
+    for address in network.hosts():
+        if str(address) not in used:
+            return address
+    raise Conflict("address-range-full", f"every address of {network} is in use: make a realm with a larger range")

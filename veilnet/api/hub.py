@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who listens: the open channels of this process, woken when a realm changes.
+
+Only a hint. A channel also looks at the database at every heartbeat, so with several Masters a change reaches the
+channels of the others within one heartbeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Hub:
+    def __init__(self) -> None:
+        self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._connected: Counter[str] = Counter()
+
+    @contextmanager
+    def subscribe(self, realm_id: str, node_id: str) -> Iterator[asyncio.Event]:
+        """An event that is set whenever the realm has changed; the subscriber clears it before it looks."""
+        changed = asyncio.Event()
+        self._waiting.setdefault(realm_id, set()).add(changed)
+        self._connected[node_id] += 1
+        try:
+            yield changed
+        finally:
+            self._waiting[realm_id].discard(changed)
+            self._connected[node_id] -= 1
+
+    def notify(self, realm_id: str) -> None:
+        for changed in self._waiting.get(realm_id, ()):
+            changed.set()
+
+    def connected(self, node_id: str) -> bool:
+        return self._connected[node_id] > 0

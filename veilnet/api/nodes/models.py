@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from sqlalchemy import JSON, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from veilnet.api.db import Entity
+
+_ALIVE = text("revoked_at IS NULL")
+
+
+class Node(Entity):
+    """Only public keys stand here. A revoked node stays as a record; its name and addresses are free again."""
+
+    __tablename__ = "nodes"
+    __table_args__ = (
+        UniqueConstraint("node_id"),
+        Index("uq_nodes_alive_name", "realm_id", "name", unique=True, sqlite_where=_ALIVE, postgresql_where=_ALIVE),
+        Index("uq_nodes_alive_ipv4", "realm_id", "ipv4", unique=True, sqlite_where=_ALIVE, postgresql_where=_ALIVE),
+        Index("uq_nodes_alive_ipv6", "realm_id", "ipv6", unique=True, sqlite_where=_ALIVE, postgresql_where=_ALIVE),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    realm_id: Mapped[str] = mapped_column(ForeignKey("realms.id"), index=True)
+    token_id: Mapped[str] = mapped_column(ForeignKey("enrolment_tokens.id"))
+    node_id: Mapped[str]
+    """Node id of the protocol, 32 hexadecimal digits; bound to its key for ever."""
+    name: Mapped[str]
+    roles: Mapped[list[str]] = mapped_column(JSON)
+    ipv4: Mapped[str]
+    ipv6: Mapped[str]
+    certificate: Mapped[dict[str, str]] = mapped_column(JSON)
+    certificate_serial: Mapped[int]
+    certificate_not_after: Mapped[int]
+    public_key: Mapped[str]
+    """ML-DSA-65, base64."""
+    descriptor: Mapped[dict[str, str]] = mapped_column(JSON)
+    descriptor_serial: Mapped[int]
+    descriptor_expires: Mapped[int]
+    credential_hash: Mapped[str]
+    created_at: Mapped[int]
+    last_seen_at: Mapped[int | None]
+    revoked_at: Mapped[int | None]

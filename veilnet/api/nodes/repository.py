@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from sqlalchemy import Select, select
+
+from veilnet.api.db import Repository
+from veilnet.api.nodes.models import Node
+
+
+class NodeRepository(Repository[Node]):
+    model = Node
+
+    def of_realm(self, realm_id: str | None) -> Select[Node]:
+        query = self.all()
+        return query if realm_id is None else query.where(Node.realm_id == realm_id)
+
+    async def alive(self, realm_id: str) -> list[Node]:
+        query = self.of_realm(realm_id).where(Node.revoked_at.is_(None)).order_by(Node.id)
+        return list(await self.session.scalars(query))
+
+    async def by_identity(self, node_id: str) -> Node | None:
+        return await self.session.scalar(select(Node).where(Node.node_id == node_id))
+
+    async def named(self, realm_id: str, id_or_name: str) -> Node | None:
+        """A node that is not revoked, by name, by id or by its id on the wire."""
+        query = self.of_realm(realm_id).where(
+            Node.revoked_at.is_(None),
+            (Node.id == id_or_name) | (Node.name == id_or_name) | (Node.node_id == id_or_name),
+        )
+        return await self.session.scalar(query)
+
+    async def used_ipv4(self, realm_id: str) -> set[str]:
+        query = select(Node.ipv4).where(Node.realm_id == realm_id, Node.revoked_at.is_(None))
+        return set(await self.session.scalars(query))

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import base64
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from veilnet.api.errors import Conflict, Forbidden, Invalid, NotFound
+from veilnet.api.hub import Hub
+from veilnet.api.nodes.models import Node
+from veilnet.api.nodes.repository import NodeRepository
+from veilnet.api.nodes.schemas import NodeOut
+from veilnet.api.realms.repository import RealmRepository
+from veilnet.api.schemas import SignedDocument
+from veilnet.api.topology.repository import EdgeRepository
+from veilnet.protocol.directory import Descriptor, DirectoryError, verify_descriptor
+
+
+async def get_node(session: AsyncSession, row_id: str) -> Node:
+    row = await NodeRepository(session).by_id(row_id)
+    if row is None:
+        raise NotFound("node", row_id)
+    return row
+
+
+async def revoke_node(session: AsyncSession, row_id: str, now: int) -> Node:
+    """Its credential stops working, its edges go, and the next snapshot leaves it out."""
+    row = await get_node(session, row_id)
+    if row.revoked_at is None:
+        row.revoked_at = now
+        await EdgeRepository(session).remove_of(row.id)
+        await RealmRepository(session).bump(row.realm_id)
+    return row
+
+
+async def accept_descriptor(session: AsyncSession, row_id: str, body: SignedDocument, now: int) -> Node:
+    row = await get_node(session, row_id)
+    if row.revoked_at is not None:
+        raise Forbidden("node-revoked", f"node {row.name} was revoked")
+    if body.as_json() == row.descriptor:
+        return row  # a repeated request
+    descriptor = checked_descriptor(body, base64.b64decode(row.public_key), now)
+    if descriptor.serial <= row.descriptor_serial:
+        detail = f"serial {descriptor.serial} is not above {row.descriptor_serial}"
+        raise Conflict("descriptor-stale", detail)
+    store_descriptor(row, body, descriptor)
+    await RealmRepository(session).bump(row.realm_id)
+    return row
+
+
+def checked_descriptor(body: SignedDocument, node_key: bytes, now: int) -> Descriptor:
+    try:
+        return verify_descriptor(body.as_json(), node_key, now)
+    except DirectoryError as error:
+        raise Invalid("signature-invalid", f"descriptor: {error}") from error
+
+
+def store_descriptor(row: Node, body: SignedDocument, descriptor: Descriptor) -> None:
+    row.descriptor = body.as_json()
+    row.descriptor_serial = descriptor.serial
+    row.descriptor_expires = descriptor.expires
+
+
+def node_out(row: Node, hub: Hub) -> NodeOut:
+    return NodeOut.model_validate(
+        {
+            "id": row.id,
+            "realm_id": row.realm_id,
+            "node_id": row.node_id,
+            "name": row.name,
+            "roles": row.roles,
+            "ipv4": row.ipv4,
+            "ipv6": row.ipv6,
+            "state": "active" if row.revoked_at is None else "revoked",
+            "connected": hub.connected(row.id),
+            "certificate_expires_at": row.certificate_not_after,
+            "descriptor_expires_at": row.descriptor_expires,
+            "created_at": row.created_at,
+            "last_seen_at": row.last_seen_at,
+            "revoked_at": row.revoked_at,
+        }
+    )

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from sqlalchemy import CheckConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from veilnet.api.db import Entity
+
+
+class Realm(Entity):
+    __tablename__ = "realms"
+    __table_args__ = (CheckConstraint("revision > 0", name="revision_positive"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    wire_id: Mapped[str] = mapped_column(unique=True)
+    """Realm id of the protocol, 32 hexadecimal digits: first half of the CA fingerprint."""
+    ca_key: Mapped[str]
+    """Public ML-DSA-65 key, base64."""
+    ipv4_range: Mapped[str]
+    ipv6_prefix: Mapped[str]
+    min_guardians: Mapped[int]
+    rekey_seconds: Mapped[int]
+    idle_seconds: Mapped[int]
+    revision: Mapped[int]
+    """Rises with every change that nodes must learn of; the version of the snapshot."""
+    created_at: Mapped[int]

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from sqlalchemy import select, update
+
+from veilnet.api.db import Repository, note_change
+from veilnet.api.realms.models import Realm
+
+
+class RealmRepository(Repository[Realm]):
+    model = Realm
+
+    async def find(self, id_or_name: str) -> Realm | None:
+        return await self.session.scalar(select(Realm).where((Realm.id == id_or_name) | (Realm.name == id_or_name)))
+
+    async def bump(self, realm_id: str) -> None:
+        """Raise the revision: nodes get a new snapshot once this transaction is committed."""
+        await self.session.execute(
+            update(Realm).where(Realm.id == realm_id).values(revision=Realm.revision + 1),
+            execution_options={"synchronize_session": "evaluate"},
+        )
+        note_change(self.session, realm_id)

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Master's configuration: one frozen object, read from the state directory that `veilnet master init` made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from veilnet.files import private_directory, write_private
+
+DEFAULT_STATE_DIR: Final = Path("/var/lib/veilnet/master")
+DAY: Final = 86400
+
+
+class SetupError(Exception):
+    """The Master can't start as it is set up; the text says what to do."""
+
+
+class MasterSettings(BaseModel):
+    """`public_url` is what nodes connect to; `tls_fingerprint` (SHA-256, hex) is pinned by every token."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    state_dir: Path
+    public_url: str
+    tls_fingerprint: str | None
+    database_url: str
+    heartbeat_seconds: float = Field(default=20, gt=0)
+    certificate_seconds: int = Field(default=90 * DAY, gt=0)
+    snapshot_seconds: int = Field(default=30 * DAY, gt=0)
+
+    @property
+    def realms_dir(self) -> Path:
+        return self.state_dir / "realms"
+
+    @property
+    def tls_certificate(self) -> Path:
+        return self.state_dir / "tls.pem"
+
+    @property
+    def tls_key(self) -> Path:
+        return self.state_dir / "tls.key"
+
+
+def settings_file(state_dir: Path) -> Path:
+    return state_dir / "master.json"
+
+
+def save_settings(settings: MasterSettings) -> None:
+    private_directory(settings.state_dir)
+    write_private(settings_file(settings.state_dir), settings.model_dump_json(indent=2).encode())
+
+
+def load_settings(state_dir: Path) -> MasterSettings:
+    path = settings_file(state_dir)
+    try:
+        return MasterSettings.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise SetupError(f"{path} does not exist: run `veilnet master init --state-dir {state_dir}` first") from error
+    except PermissionError as error:
+        raise SetupError(f"{path} is not readable by this user: run as the user that ran `master init`") from error
+    except ValidationError as error:
+        fields = ", ".join(str(item["loc"][0]) for item in error.errors() if item["loc"])
+        raise SetupError(f"{path} is not a Master's configuration (wrong: {fields or 'not JSON'})") from error

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from veilnet.api.schemas import Body, Label, Out
+
+Role = Literal["guardian", "conflux"]
+TokenState = Literal["usable", "spent", "expired", "revoked"]
+
+
+class TokenCreate(Body):
+    """`usage_limit` null means any number of nodes until the token expires; `node_name` fits one-off tokens only."""
+
+    realm: str
+    roles: Annotated[list[Role], Field(min_length=1, max_length=2)]
+    node_name: Label | None = None
+    usage_limit: Annotated[int, Field(ge=1, le=100_000)] | None = 1
+    expires_in: Annotated[int, Field(ge=60, le=365 * 86400)] = 86400
+
+    @model_validator(mode="after")
+    def _name_fits_one(self) -> Self:
+        if self.node_name is not None and self.usage_limit != 1:
+            raise ValueError("node_name needs usage_limit 1: a name belongs to one node")
+        return self
+
+
+class TokenOut(Out):
+    id: str
+    realm_id: str
+    roles: list[Role]
+    node_name: str | None
+    usage_limit: int | None
+    used: int
+    state: TokenState
+    expires_at: datetime
+    created_at: datetime
+    revoked_at: datetime | None
+
+
+class TokenCreated(TokenOut):
+    """`token` is shown this once; the Master keeps a hash of its secret."""
+
+    token: str

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import base64
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from veilnet.api.errors import Forbidden, NotFound, Unauthorized
+from veilnet.api.ids import new_id
+from veilnet.api.realms.models import Realm
+from veilnet.api.realms.service import get_realm
+from veilnet.api.secrets import new_secret, quick_hash, quick_matches
+from veilnet.api.settings import MasterSettings
+from veilnet.api.tokens.models import EnrolmentToken
+from veilnet.api.tokens.repository import TokenRepository
+from veilnet.api.tokens.schemas import TokenCreate, TokenCreated, TokenOut, TokenState
+from veilnet.enrolment_token import EnrolmentTokenText
+from veilnet.protocol.directory import fingerprint
+
+
+async def create_token(
+    session: AsyncSession, settings: MasterSettings, body: TokenCreate, now: int
+) -> tuple[EnrolmentToken, str]:
+    """The row, and the text that a node needs: Master's URL, secret and everything to pin."""
+    realm, secret = await get_realm(session, body.realm), new_secret()
+    row = EnrolmentToken(
+        id=new_id("tok"),
+        realm_id=realm.id,
+        secret_hash=quick_hash(secret),
+        roles=sorted(set(body.roles)),
+        node_name=body.node_name,
+        usage_limit=body.usage_limit,
+        used=0,
+        expires_at=now + body.expires_in,
+        created_at=now,
+        revoked_at=None,
+    )
+    await TokenRepository(session).add(row)
+    return row, _token_text(settings, realm, row.id, secret).encode()
+
+
+def _token_text(settings: MasterSettings, realm: Realm, token_id: str, secret: str) -> EnrolmentTokenText:
+    return EnrolmentTokenText(
+        url=settings.public_url,
+        id=token_id,
+        secret=secret,
+        realm=realm.wire_id,
+        ca=fingerprint(base64.b64decode(realm.ca_key)).hex(),
+        tls=settings.tls_fingerprint,
+    )
+
+
+async def authenticate(session: AsyncSession, token_id: str, secret: str) -> EnrolmentToken:
+    row = await TokenRepository(session).by_id(token_id)
+    if row is None or not quick_matches(secret, row.secret_hash):
+        raise Unauthorized("enrolment-refused", "no token with this id and secret")
+    return row
+
+
+def state_of(row: EnrolmentToken, now: int) -> TokenState:
+    if row.revoked_at is not None:
+        return "revoked"
+    if row.expires_at <= now:
+        return "expired"
+    return "spent" if row.usage_limit is not None and row.used >= row.usage_limit else "usable"
+
+
+def spend(row: EnrolmentToken, now: int) -> None:
+    state = state_of(row, now)
+    if state != "usable":
+        raise Forbidden(f"token-{state}", f"token {row.id} can't enrol a node any more; ask for a new one")
+    row.used += 1
+
+
+async def revoke_token(session: AsyncSession, token_id: str, now: int) -> EnrolmentToken:
+    """Nodes that the token enrolled stay; revoke them one by one."""
+    row = await TokenRepository(session).by_id(token_id)
+    if row is None:
+        raise NotFound("enrolment token", token_id)
+    row.revoked_at = row.revoked_at or now
+    return row
+
+
+def token_out(row: EnrolmentToken, now: int) -> TokenOut:
+    return TokenOut.model_validate(_fields(row, now))
+
+
+def token_created(row: EnrolmentToken, text: str, now: int) -> TokenCreated:
+    return TokenCreated.model_validate({**_fields(row, now), "token": text})
+
+
+def _fields(row: EnrolmentToken, now: int) -> dict[str, object]:
+    own = {name: getattr(row, name) for name in TokenOut.model_fields if name != "state"}
+    return {**own, "state": state_of(row, now)}

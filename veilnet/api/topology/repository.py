@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from sqlalchemy import delete, or_, select
+
+from veilnet.api.db import Repository
+from veilnet.api.topology.models import Edge
+
+
+class EdgeRepository(Repository[Edge]):
+    model = Edge
+
+    async def of_realm(self, realm_id: str) -> list[Edge]:
+        return list(await self.session.scalars(select(Edge).where(Edge.realm_id == realm_id)))
+
+    async def between(self, a_id: str, b_id: str) -> Edge | None:
+        return await self.session.scalar(select(Edge).where(Edge.a_id == a_id, Edge.b_id == b_id))
+
+    async def remove(self, edges: list[Edge]) -> None:
+        for edge in edges:
+            await self.session.delete(edge)
+        await self.session.flush()
+
+    async def remove_of(self, node_row_id: str) -> None:
+        await self.session.execute(delete(Edge).where(or_(Edge.a_id == node_row_id, Edge.b_id == node_row_id)))
