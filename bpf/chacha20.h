@@ -11,14 +11,10 @@
 #define VEIL_CHACHA20_BLOCK 64
 #define VEIL_CHACHA20_TURNS 10 /* double rounds */
 
-/* Declare it before anything else in the entry function, as an object of its own. */
 struct veil_chacha20 {
 	__u32 x[16];
 	__u64 turns; /* the assembly counts down here */
-	__u64 pad;   /* whole multiple of 16: no other alignment moves it */
 };
-
-_Static_assert(sizeof(struct veil_chacha20) == VEIL_CHACHA20_FRAME, "veil_chacha20");
 
 /* What one packet is enciphered under; `counter` is that of the next block. */
 struct veil_chacha20_key {
@@ -58,23 +54,13 @@ static __always_inline void veil_chacha20_rounds_c(__u32 *x)
 	}
 }
 
-/* 1 if `s` lies where the assembly looks for it. Another compiler may lay the stack out differently; what would be sent
- * then is not enciphered, so ask before each packet: it costs one comparison. */
-static __always_inline int veil_chacha20_placed(const struct veil_chacha20 *s)
-{
-	const __u8 *frame;
-
-	asm volatile("%0 = r10" : "=r"(frame));
-	return frame - VEIL_CHACHA20_FRAME == (const __u8 *)s;
-}
-
 static __always_inline void veil_chacha20_rounds(struct veil_chacha20 *s)
 {
 #ifdef VEIL_CHACHA20_C
 	veil_chacha20_rounds_c(s->x);
 #else
 	s->turns = VEIL_CHACHA20_TURNS;
-	veil_chacha20_rounds_asm(s);
+	veil_chacha20_rounds_asm(s->x, &s->turns);
 #endif
 }
 

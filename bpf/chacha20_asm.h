@@ -7,17 +7,16 @@
  * label would be defined twice once this is inlined twice.
  *
  * w0 to w7 hold two quarter rounds, interleaved, w8 is scratch, r9 the factor that rotates by 16. Of sixteen state words
- * eight fit, so the order of the pairs keeps four words in place between columns and diagonals. The others are
- * addressed from the frame pointer: no register is left for another base, and the CPU forwards such stores best. So the
- * state must be the first object on the program's stack: veil_chacha20_placed in chacha20.h tells, and nothing is
- * enciphered unless it holds. The twin in C, which the tests compare with this, is veil_chacha20_rounds_c there.
+ * eight fit, so the order of the pairs keeps four words in place between columns and diagonals. The state is addressed
+ * through memory operands, which the compiler turns into frame pointer and offset: no register is left for a base, and
+ * a program that could not have it so would not compile. The twin in C, which the tests compare with this, is
+ * veil_chacha20_rounds_c in chacha20.h.
  */
 #ifndef VEIL_CHACHA20_ASM_H
 #define VEIL_CHACHA20_ASM_H
 
-#define VEIL_CHACHA20_FRAME 80 /* sizeof(struct veil_chacha20) */
-#define VEIL_LD(r, i) "w" #r " = *(u32 *)(r10 + 4*" #i " - 80)\n"
-#define VEIL_ST(r, i) "*(u32 *)(r10 + 4*" #i " - 80) = w" #r "\n"
+#define VEIL_LD(r, i) "w" #r " = *(u32 *)%[x" #i "]\n"
+#define VEIL_ST(r, i) "*(u32 *)%[x" #i "] = w" #r "\n"
 
 /* a += b, d ^= a, d <<<= n (m = 32 - n): six instructions */
 #define VEIL_STEP(a, b, d, n, m)                                                              \
@@ -62,13 +61,14 @@
 	VEIL_LD(4, 1) VEIL_LD(1, 6) VEIL_LD(6, 11) VEIL_LD(3, 12)                             \
 	VEIL_QR2(0, 5, 2, 7, 4, 1, 6, 3) /* diagonals 0, 1: words 0 5 10 15, 1 6 11 12 */     \
 	VEIL_ST(2, 10) VEIL_ST(7, 15) VEIL_ST(1, 6) VEIL_ST(6, 11)                            \
-	"r8 = *(u64 *)(r10 - 16)\n"                                                            \
+	"r8 = *(u64 *)%[turns]\n"                                                            \
 	"r8 += -1\n"                                                                          \
-	"*(u64 *)(r10 - 16) = r8\n"
+	"*(u64 *)%[turns] = r8\n"
 
-/* `x`: the state, first on the stack, followed by the 64-bit turn counter, which must be 10. It is an input only so that
- * the compiler keeps it in memory. */
-static __always_inline void veil_chacha20_rounds_asm(void *x)
+#define VEIL_X(i) [x##i] "m"(x[i])
+
+/* `x`: the state, on the stack. `turns`: a counter beside it. */
+static __always_inline void veil_chacha20_rounds_asm(__u32 *x, __u64 *turns)
 {
 	__u64 t0, t1, t2, t3, t4, t5, t6, t7, t8, t9;
 
@@ -79,7 +79,9 @@ static __always_inline void veil_chacha20_rounds_asm(void *x)
 		     VEIL_ST(0, 0) VEIL_ST(3, 12) VEIL_ST(4, 1) VEIL_ST(5, 5)
 		     : "=&r"(t0), "=&r"(t1), "=&r"(t2), "=&r"(t3), "=&r"(t4), "=&r"(t5), "=&r"(t6), "=&r"(t7),
 		       "=&r"(t8), "=&r"(t9)
-		     : "0"(x)
+		     : VEIL_X(0), VEIL_X(1), VEIL_X(2), VEIL_X(3), VEIL_X(4), VEIL_X(5), VEIL_X(6), VEIL_X(7),
+		       VEIL_X(8), VEIL_X(9), VEIL_X(10), VEIL_X(11), VEIL_X(12), VEIL_X(13), VEIL_X(14), VEIL_X(15),
+		       [turns] "m"(*turns)
 		     : "memory");
 }
 
