@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compile and load one BPF program. The only importer of bcc."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from veilnet.loader import libbpf, pins
+from veilnet.loader.headers import use_headers
+
+TYPES = ("xdp", "sched_cls")
+
+
+class ProgramError(RuntimeError):
+    """A program that does not compile, or that the kernel's verifier refuses; the message ends with their log."""
+
+
+@dataclass
+class Program:
+    """A loaded program. It lives while an fd, a pin or an attachment refers to it."""
+
+    name: str
+    fd: int
+    seconds: float
+    """Time taken to compile and load."""
+
+    @property
+    def id(self) -> int:
+        return libbpf.prog_id(self.fd)
+
+    def pin(self, pin_dir: Path) -> None:
+        pins.pin_program(self.fd, pin_dir, self.name)
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def source_dir() -> Path:
+    """Where the BPF sources are: the repository's `bpf/`, or an installed package's `share/veilnet/bpf`."""
+    choices = (Path(__file__).parents[2] / "bpf", Path(sys.prefix) / "share/veilnet/bpf")
+    for path in choices:
+        if (path / "contract.h").is_file():
+            return path
+    raise ProgramError(f"BPF sources not found, neither in {choices[0]} nor in {choices[1]}")
+
+
+@contextmanager
+def _stderr_to(path: Path) -> Iterator[None]:
+    """Send file descriptor 2 to `path`: clang and the verifier write their logs there, from C."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    try:
+        with path.open("wb") as log:
+            os.dup2(log.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def _compile(source: Path, function: str, prog_type: str, cflags: Sequence[str]) -> int:
+    try:
+        from bcc import BPF  # noqa: PLC0415  (only who loads programs needs bcc)
+    except ImportError as error:
+        raise ProgramError("bcc is missing, or this Python can't see it: apt-get install python3-bpfcc") from error
+    types = {"xdp": BPF.XDP, "sched_cls": BPF.SCHED_CLS}
+    module = BPF(src_file=str(source).encode(), cflags=list(cflags))
+    try:
+        return os.dup(module.load_func(function.encode(), types[prog_type]).fd)
+    finally:
+        # the module holds some 130 MB; the kernel keeps what the program refers to
+        module.cleanup()
+        atexit.unregister(module.cleanup)
+
+
+def load(
+    source: str, pin_dir: Path, *, function: str | None = None, prog_type: str = "xdp", cflags: Sequence[str] = ()
+) -> Program:
+    """Compile `source` (a file of `bpf/`, or a path) over the maps pinned in `pin_dir`, and load `function`.
+
+    The function's name is that of the file unless given. VEIL_PINS is defined as the pin directory's string literal.
+    Maps that are not pinned yet must have been made with `pins.create_maps`. Raises ProgramError.
+    """
+    if prog_type not in TYPES:
+        raise ValueError(f"program type {prog_type!r}: one of {TYPES}")
+    path = source_dir() / source  # an absolute source stands for itself
+    name = function or path.stem
+    use_headers()
+    flags = [f"-I{source_dir()}", f'-DVEIL_PINS="{pin_dir}"', "-Wno-macro-redefined", *cflags]
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        try:
+            with _stderr_to(log):
+                fd = _compile(path, name, prog_type, flags)
+        except ProgramError:
+            raise
+        except Exception as error:  # bcc raises nothing finer
+            text = log.read_text(errors="replace")[-8000:]
+            raise ProgramError(f"{path.name}: {error}\n{text}") from error
+    return Program(name, fd, time.monotonic() - start)
