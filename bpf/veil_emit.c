@@ -10,6 +10,10 @@
 #include "outer.h"
 #include "stream.h"
 
+/* bcc 0.26 declares bpf_redirect_neigh without its third argument */
+static long (*redirect_neigh)(__u32 ifindex, struct bpf_redir_neigh *next, int len,
+			      __u64 flags) = (void *)BPF_FUNC_redirect_neigh;
+
 static __always_inline __u32 emit(struct __sk_buff *skb, int *action)
 {
 	__u8 *data = (void *)(long)skb->data;
@@ -20,7 +24,7 @@ static __always_inline __u32 emit(struct __sk_buff *skb, int *action)
 	ifindex = veil_emit_marked(data);
 	if (!ifindex || skb->protocol != VEIL_BE16(0x0800))
 		return VEIL_DROP_INNER_NOT_IP;
-	*action = bpf_redirect_neigh(ifindex, NULL, 0, 0);
+	*action = redirect_neigh(ifindex, NULL, 0, 0);
 	return VEIL_OK_EMIT;
 }
 
