@@ -56,11 +56,11 @@ def test_up_exec_status_down_leaves_nothing(name: str) -> None:
     before = traces(name)
     lab("up", "line3", "--name", name, "--bare")
     assert lab("list").stdout.split().count(name) == 1
-    neighbour = lab("exec", "--name", name, "g1", "ping", "-c1", "-W2", "10.77.0.4")
+    neighbour = lab("exec", "--name", name, "g1", "ping", "-c1", "-W2", "10.77.0.6")
     assert "1 received" in neighbour.stdout
     master = lab("exec", "--name", name, "c2", "ping", "-c1", "-W2", "10.76.0.1")
     assert "1 received" in master.stdout
-    beyond = lab("exec", "--name", name, "c1", "ping", "-c1", "-W1", "10.77.0.4", check=False)
+    beyond = lab("exec", "--name", name, "c1", "ping", "-c1", "-W1", "10.77.0.6", check=False)
     assert beyond.returncode != 0, "c1 must reach its neighbours only"
     rows = [line.split() for line in lab("status", name).stdout.splitlines()]
     assert [(row[0], row[1]) for row in rows][:2] == [("master", "master"), ("c1", "conflux")]
@@ -81,7 +81,7 @@ def test_second_up_is_refused_and_changes_nothing(name: str) -> None:
     again = lab("up", "pair", "--name", name, "--bare", check=False)
     assert again.returncode == 1
     assert f"lab {name!r} exists already" in again.stderr
-    assert "1 received" in lab("exec", "--name", name, "c1", "ping", "-c1", "-W2", "10.77.0.3").stdout
+    assert "1 received" in lab("exec", "--name", name, "c1", "ping", "-c1", "-W2", "10.77.0.2").stdout
 
 
 def test_errors_are_sentences(name: str) -> None:

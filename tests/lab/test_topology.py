@@ -22,11 +22,12 @@ links:
 
 def test_good_topology() -> None:
     topology = parse(GOOD)
-    assert topology.links == (("a", "b"),)
+    assert [link.ends for link in topology.links] == [("a", "b")]
     assert topology.master.name == "m"
     assert [node.name for node in topology.members] == ["a", "b"]
     assert topology.neighbours("a") == ["b"]
-    assert str(topology.nodes["b"].underlay) == "10.77.0.3"
+    assert [str(topology.links[0].address(name)) for name in "ab"] == ["10.77.0.1", "10.77.0.2"]
+    assert str(topology.links[0].subnet) == "10.77.0.0/30"
     assert str(topology.nodes["m"].management) == "10.76.0.1"
 
 
@@ -44,7 +45,8 @@ def test_builtin_topologies_load_and_are_connected(name: str) -> None:
 
 def test_line3_is_a_line_through_three_guardians() -> None:
     topology = load("line3")
-    assert topology.links == (("c1", "g1"), ("g1", "g2"), ("g2", "g3"), ("g3", "c2"))
+    assert [link.ends for link in topology.links] == [("c1", "g1"), ("g1", "g2"), ("g2", "g3"), ("g3", "c2")]
+    assert len({link.subnet for link in topology.links}) == 4
     assert [node.name for node in topology.with_role("guardian")] == ["g1", "g2", "g3"]
     assert [node.name for node in topology.with_role("conflux")] == ["c1", "c2"]
 

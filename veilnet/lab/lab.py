@@ -72,8 +72,8 @@ class Lab:
             self.node_directory(node.name).mkdir(mode=0o700)
             self.journal.add("pins", str(self.pins(node.name)))
         net.build_management(self.name, topology)
-        for first, second in topology.links:
-            net.build_link(self.name, topology.nodes[first], topology.nodes[second])
+        for link in topology.links:
+            net.build_link(self.name, link)
 
     def down(self) -> None:
         """End the lab's processes, then remove namespaces, pins and files, in whatever state they are."""

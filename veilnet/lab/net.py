@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Namespaces, veth pairs, addresses and routes of a lab.
 
-Underlay links are unnumbered: each node has one /32, carried by every NIC, and a route to each neighbour's /32 over the
-NIC that leads there. So a node has one endpoint address however many NICs it has, and reaches its neighbours only.
+Each underlay link is a veth pair with a /30 of its own; nothing forwards, so a node reaches its neighbours only.
 The management network is a bridge in a namespace of its own; the Master is on it, and no VeilNet data flows there.
 """
 
@@ -13,13 +12,12 @@ from pathlib import Path
 
 from pyroute2 import NetNS, netns
 
-from veilnet.lab.topology import Node, Topology
+from veilnet.lab.topology import Link, Topology
 
 NETNS_DIR = Path("/run/netns")
 MGMT = "mgmt"
 MGMT_NIC = "mgmt0"
 UNDERLAY_MTU = 1500
-_SCOPE_LINK = 253  # RT_SCOPE_LINK: the neighbour is on the wire itself
 
 # An XDP program sees frames as the sender's stack built them: else the veth hands over unfinished checksums and
 # 64 KB super-frames that no wire carries. IPv6's own chatter on the underlay is nothing a lab asks for.
@@ -72,17 +70,16 @@ def build_management(lab: str, topology: Topology) -> None:
         _address(namespace(lab, node.name), MGMT_NIC, str(node.management), 24)
 
 
-def build_link(lab: str, first: Node, second: Node) -> None:
+def build_link(lab: str, link: Link) -> None:
     """veth pair between two nodes, ready for XDP in driver mode on both ends."""
-    with NetNS(namespace(lab, first.name)) as handle:
-        peer = {"ifname": nic(first.name), "net_ns_fd": namespace(lab, second.name), "mtu": UNDERLAY_MTU}
-        handle.link("add", ifname=nic(second.name), kind="veth", mtu=UNDERLAY_MTU, peer=peer)
+    first, second = link.ends
+    with NetNS(namespace(lab, first)) as handle:
+        peer = {"ifname": nic(first), "net_ns_fd": namespace(lab, second), "mtu": UNDERLAY_MTU}
+        handle.link("add", ifname=nic(second), kind="veth", mtu=UNDERLAY_MTU, peer=peer)
     for here, there in ((first, second), (second, first)):
-        name = namespace(lab, here.name)
-        subprocess.run([*in_namespace(name), "sh", "-c", _PREPARE, "prepare", nic(there.name)], check=True)
-        _address(name, nic(there.name), str(here.underlay), 32)
-    for here, there in ((first, second), (second, first)):
-        _route(namespace(lab, here.name), here, there)
+        name = namespace(lab, here)
+        subprocess.run([*in_namespace(name), "sh", "-c", _PREPARE, "prepare", nic(there)], check=True)
+        _address(name, nic(there), str(link.address(here)), link.subnet.prefixlen)
 
 
 def _address(name: str, device: str, address: str, length: int) -> None:
@@ -90,9 +87,3 @@ def _address(name: str, device: str, address: str, length: int) -> None:
         index = handle.link_lookup(ifname=device)[0]
         handle.addr("add", index=index, address=address, prefixlen=length)
         handle.link("set", index=index, state="up")
-
-
-def _route(name: str, here: Node, there: Node) -> None:
-    with NetNS(name) as handle:
-        index = handle.link_lookup(ifname=nic(there.name))[0]
-        handle.route("add", dst=f"{there.underlay}/32", oif=index, scope=_SCOPE_LINK, prefsrc=str(here.underlay))

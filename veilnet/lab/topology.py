@@ -15,13 +15,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import yaml
 
 ROLES = ("master", "guardian", "conflux")
 MAX_NODES = 200
+UNDERLAY = IPv4Network("10.77.0.0/16")  # a /30 a link
 BUILTIN = Path(__file__).parent / "topologies"
 _NAME = re.compile(r"[a-z][a-z0-9]{0,7}\Z")  # an interface name is "u-" and a node name, a namespace's has two of them
 
@@ -42,17 +43,27 @@ class Node:
         """Address on the management network 10.76.0.0/24."""
         return IPv4Address("10.76.0.0") + self.number
 
-    @property
-    def underlay(self) -> IPv4Address:
-        """The node's one underlay address: links are unnumbered, every NIC of the node carries this /32."""
-        return IPv4Address("10.77.0.0") + self.number
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A veth pair between two nodes, with a subnet of its own."""
+
+    ends: tuple[str, str]
+    subnet: IPv4Network
+
+    def address(self, name: str) -> IPv4Address:
+        """Underlay address of one end."""
+        return self.subnet[1 + self.ends.index(name)]
+
+    def other(self, name: str) -> str:
+        return self.ends[1 - self.ends.index(name)]
 
 
 @dataclass(frozen=True, slots=True)
 class Topology:
     name: str
     nodes: dict[str, Node]
-    links: tuple[tuple[str, str], ...]
+    links: tuple[Link, ...]
 
     @property
     def master(self) -> Node:
@@ -67,7 +78,10 @@ class Topology:
         return [node for node in self.nodes.values() if node.role == role]
 
     def neighbours(self, name: str) -> list[str]:
-        return [b if a == name else a for a, b in self.links if name in {a, b}]
+        return [link.other(name) for link in self.links_of(name)]
+
+    def links_of(self, name: str) -> list[Link]:
+        return [link for link in self.links if name in link.ends]
 
 
 def load(name_or_path: str) -> Topology:
@@ -132,16 +146,16 @@ class _Parser:
             raise self.fail(value, f"{path}.role", f"one of {', '.join(ROLES)}")
         return str(value.value)
 
-    def links(self, value: yaml.Node, nodes: dict[str, Node]) -> tuple[tuple[str, str], ...]:
+    def links(self, value: yaml.Node, nodes: dict[str, Node]) -> tuple[Link, ...]:
         if not isinstance(value, yaml.SequenceNode):
             raise self.fail(value, "links", "a list of [node, node]")
-        links: list[tuple[str, str]] = []
+        links: list[Link] = []
         for index, item in enumerate(value.value):
             path = f"links[{index}]"
             ends = self.ends(item, path, nodes)
-            if any(set(ends) == set(seen) for seen in links):
+            if any(set(ends) == set(seen.ends) for seen in links):
                 raise self.fail(item, path, f"duplicate link {ends[0]} - {ends[1]}")
-            links.append(ends)
+            links.append(Link(ends, IPv4Network((int(UNDERLAY[4 * index]), 30))))
         return tuple(links)
 
     def ends(self, item: yaml.Node, path: str, nodes: dict[str, Node]) -> tuple[str, str]:
