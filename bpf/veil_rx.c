@@ -12,6 +12,7 @@
 #include "parse.h"
 #include "hop.h"
 #include "knock.h"
+#include "veil_open.h"
 
 struct rx { /* what one packet's way through the program has found out */
 	struct veil_flow flow;
@@ -20,6 +21,7 @@ struct rx { /* what one packet's way through the program has found out */
 	__u64 kind_in; /* circuit: kind | in_link */
 	__u64 out;     /* circuit: out_link | out_label */
 	__u32 link;    /* 0: unknown 5-tuple */
+	__u32 stream;  /* 0: not the end of a circuit */
 	__u32 slot;
 	int action;
 };
@@ -102,9 +104,51 @@ static __always_inline __u32 forward(struct xdp_md *ctx, struct rx *rx, const st
 	return VEIL_OK_FORWARD;
 }
 
+/* The inner packet of an opened frame: it must come from an address that the directory gives to the stream's peer. */
+static __always_inline __u32 deliver(struct xdp_md *ctx, struct rx *rx, const struct veil_config *cfg,
+				     const struct veil_stream *stream, __u64 shdr)
+{
+	struct veil_route_key src;
+	__u32 reason = veil_open_inner(ctx, shdr, &src);
+	struct veil_route *route;
+
+	if (reason)
+		return reason;
+	route = routes.lookup(&src);
+	if (!route || route->peer != stream->peer)
+		return VEIL_DROP_INNER_SRC;
+	rx->action = bpf_redirect(cfg->veil0p_ifindex, 0);
+	return veil_open_deliver(ctx, cfg);
+}
+
+/* The end of a circuit: open the stream frame. VEIL_OK_CONTROL: its body is for keyd. */
+static __always_inline __u32 end_circuit(struct xdp_md *ctx, struct rx *rx, const struct veil_config *cfg,
+					 const struct veil_circuit *circuit, struct veil_chacha20 *cipher)
+{
+	__u32 index = circuit->stream, flags = circuit->flags, reason = VEIL_DROP_STREAM_DOWN;
+	struct veil_stream *stream = streams.lookup(&index), *lane;
+	__u64 shdr;
+
+	rx->stream = index;
+	if (stream && index)
+		reason = veil_open_header(ctx, stream, rx->flow.payload, &shdr);
+	if (reason)
+		return veil_open_grace(reason, flags, rx->flow.payload);
+	index += veil_shdr_lane(shdr);
+	lane = streams.lookup(&index);
+	if (!lane)
+		return VEIL_DROP_STREAM_DOWN;
+	reason = veil_open_text(ctx, lane, cipher, rx->flow.payload, shdr);
+	if (reason)
+		return veil_open_grace(reason, flags, rx->flow.payload);
+	lane->rx_seen = rx->now;
+	lane->rx_frames++;
+	return deliver(ctx, rx, cfg, stream, shdr);
+}
+
 /* What an authenticated frame's label asks for. */
 static __always_inline __u32 follow_label(struct xdp_md *ctx, struct rx *rx, const struct veil_config *cfg,
-					  struct veil_frame *frame)
+					  struct veil_frame *frame, struct veil_chacha20 *cipher)
 {
 	__u32 label = veil_header_label(rx->header), kind = rx->kind_in;
 	struct veil_circuit *circuit;
@@ -122,7 +166,7 @@ static __always_inline __u32 follow_label(struct xdp_md *ctx, struct rx *rx, con
 		return forward(ctx, rx, cfg, frame);
 	if (kind == VEIL_CIRCUIT_LOCAL)
 		return VEIL_OK_CONTROL;
-	return VEIL_DROP_STREAM_DOWN;
+	return end_circuit(ctx, rx, cfg, circuit, cipher);
 }
 
 /* KN3, KN4: the frame of a stranger, or a reply that a pending link waits for. OK_KNOCK, OK_CONTROL, or the reason why
@@ -180,6 +224,7 @@ static __always_inline __u32 raise_event(struct xdp_md *ctx, const struct rx *rx
 	event->type = reason == VEIL_OK_KNOCK ? VEIL_EVENT_KNOCK : VEIL_EVENT_CONTROL;
 	event->link = rx->link;
 	event->label = veil_header_label(rx->header);
+	event->stream = rx->stream;
 	event->ifindex = ctx->ingress_ifindex;
 	event->slot = rx->slot;
 	*(__be32 *)event->addrs.remote = rx->flow.way.remote;
@@ -196,7 +241,8 @@ static __always_inline __u32 raise_event(struct xdp_md *ctx, const struct rx *rx
 	return reason;
 }
 
-static __always_inline __u32 receive(struct xdp_md *ctx, struct rx *rx, const struct veil_config *cfg)
+static __always_inline __u32 receive(struct xdp_md *ctx, struct rx *rx, const struct veil_config *cfg,
+				     struct veil_chacha20 *cipher)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	struct veil_frame *frame = data + VEIL_OUTER_LEN;
@@ -215,7 +261,7 @@ static __always_inline __u32 receive(struct xdp_md *ctx, struct rx *rx, const st
 		rx->slot = open_hop(rx, link, frame);
 		if (rx->slot < 2) {
 			reason = take_hop(rx, link);
-			return reason ? reason : follow_label(ctx, rx, cfg, frame);
+			return reason ? reason : follow_label(ctx, rx, cfg, frame, cipher);
 		}
 	}
 	return handshake(rx, cfg, link, frame, end);
@@ -223,12 +269,13 @@ static __always_inline __u32 receive(struct xdp_md *ctx, struct rx *rx, const st
 
 int veil_rx(struct xdp_md *ctx)
 {
+	struct veil_chacha20 cipher;
 	struct rx rx = {.action = XDP_DROP};
 	__u32 zero = 0, reason = VEIL_DROP_INTERNAL, dark = 0;
 	struct veil_config *cfg = config.lookup(&zero);
 
 	if (cfg) {
-		reason = receive(ctx, &rx, cfg);
+		reason = receive(ctx, &rx, cfg, &cipher);
 		if (reason == VEIL_OK_KNOCK || reason == VEIL_OK_CONTROL)
 			reason = raise_event(ctx, &rx, reason);
 		/* a port that isn't VeilNet's stays as it is */
