@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: PT028 (test_run is no test)
 """The part of libbpf.so.1 that VeilNet needs, by ctypes: maps, pins, test runs, ring buffer, XDP and TC attachment.
 
 Maps speak bytes here; `veilnet.loader.maps` gives them types. Every failure is a `BpfError`, an OSError that says which
@@ -210,7 +211,7 @@ def test_run(
     repeat: int = 1,
     ctx_in: bytes = b"",
     live_frames: bool = False,
-    batch: int = 0,  # noqa: PT028
+    batch: int = 0,
 ) -> TestRun:
     """BPF_PROG_TEST_RUN. With `live_frames` the verdicts are carried out and `data` of the result is empty."""
     source = ctypes.create_string_buffer(data, len(data))
