@@ -71,10 +71,12 @@ async def _edges(session: AsyncSession, realm_id: str, nodes: list[Node]) -> lis
 
 
 def _settings(realm: Realm) -> dict[str, int | str]:
+    """Under the names that keyd knows (`veilnet.keyd.core.Settings`), and the overlay's ranges for its routes."""
     return {
         "min_guardians": realm.min_guardians,
-        "rekey_seconds": realm.rekey_seconds,
-        "idle_seconds": realm.idle_seconds,
+        "rekey_interval": realm.rekey_seconds,
+        "link_idle": realm.idle_seconds,
+        "stream_idle": realm.idle_seconds,
         "ipv4_range": realm.ipv4_range,
         "ipv6_prefix": realm.ipv6_prefix,
     }

@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Snapshots as a node gets them, over real TLS and WebSocket from a Master made by `init_master`."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import socket
+import ssl
+import stat
+from collections.abc import AsyncIterator
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from tests.api.conftest import START, Identity, Master, node_headers
+from veilnet.admin_token import AdminTokenText
+from veilnet.api.app import create_app
+from veilnet.api.bootstrap import init_master
+from veilnet.api.settings import SetupError, load_settings
+from veilnet.enrolment_token import EnrolmentTokenText, read_token
+from veilnet.keyd.node import MasterClient, NodeError, NodeFiles, enrol
+from veilnet.protocol.directory import Directory, verify_snapshot
+from veilnet.protocol.envelope import SNAPSHOT_MAX, read_envelope, strict_json
+from veilnet.tls_pin import PinError, fetch_certificate, pinned_context
+
+ENDPOINT = ((IPv4Address("192.0.2.9"), 4500),)
+
+
+class Running:
+    """A Master that can be stopped and started again on the same port and state directory."""
+
+    def __init__(self, state_dir: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"https://127.0.0.1:{self.port}"
+        self.state_dir = state_dir
+
+    async def init(self) -> AdminTokenText:
+        self.admin = await asyncio.to_thread(init_master, self.state_dir, self.url)
+        assert self.admin.tls is not None
+        return self.admin
+
+    async def start(self) -> None:
+        settings = load_settings(self.state_dir).model_copy(update={"heartbeat_seconds": 0.2})
+        config = uvicorn.Config(
+            create_app(settings),
+            host="127.0.0.1",
+            port=self.port,
+            log_level="error",
+            ssl_certfile=settings.tls_certificate,
+            ssl_keyfile=settings.tls_key,
+            timeout_graceful_shutdown=1,
+        )
+        self.server = uvicorn.Server(config)
+        self.task = asyncio.create_task(self.server._serve())
+        while not self.server.started:
+            await asyncio.sleep(0.01)
+
+    async def stop(self) -> None:
+        self.server.should_exit = True
+        await self.task
+
+    def context(self) -> ssl.SSLContext:
+        return pinned_context((self.state_dir / "tls.pem").read_text())
+
+    async def call(self, method: str, path: str, body: Any = None) -> Any:
+        async with httpx.AsyncClient(verify=self.context(), trust_env=False) as client:
+            headers = {"Authorization": f"Bearer {self.admin.token}"}
+            response = await client.request(method, f"{self.url}/api/v1{path}", json=body, headers=headers)
+            assert response.is_success, response.text
+            return response.json()
+
+    async def token(self, **changes: Any) -> EnrolmentTokenText:
+        body = {"realm": "lab", "roles": ["guardian"], "usage_limit": None, **changes}
+        return read_token((await self.call("POST", "/enrolment-tokens", body))["token"])
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[Running]:
+    running = Running(tmp_path / "master")
+    await running.init()
+    await running.start()
+    await running.call("POST", "/realms", {"name": "lab"})
+    yield running
+    await running.stop()
+
+
+async def until(snapshots: AsyncIterator[Directory], nodes: set[str], edges: int = 0) -> Directory:
+    """Next directory with exactly these node names and so many edges."""
+    async with asyncio.timeout(10):
+        async for directory in snapshots:
+            if {node.name for node in directory.nodes.values()} == nodes and len(directory.edges) == edges:
+                return directory
+    raise AssertionError("snapshots ended")
+
+
+async def drain(channel: ClientConnection) -> None:
+    while True:
+        await channel.recv()
+
+
+async def test_nodes_learn_of_each_other_without_asking(running: Running, tmp_path: Path) -> None:
+    token = await running.token()
+    files = NodeFiles(tmp_path / "one")
+    info = await enrol(files, token, "one", ENDPOINT)
+    client = MasterClient(files)
+    snapshots = client.snapshots()
+    alone = await until(snapshots, {"one"})
+    assert alone.nodes[bytes.fromhex(info.node)].endpoints == ENDPOINT
+    await enrol(NodeFiles(tmp_path / "two"), token, "two", ())
+    await until(snapshots, {"one", "two"})
+    await running.call("POST", "/realms/lab/edges", {"a": "one", "b": "two"})
+    joined = await until(snapshots, {"one", "two"}, edges=1)
+    assert len(joined.neighbours(bytes.fromhex(info.node))) == 1
+    listed = await running.call("GET", "/nodes")
+    assert {node["name"]: node["connected"] for node in listed["items"]} == {"one": True, "two": False}
+    await snapshots.aclose()
+
+
+async def test_node_starts_from_disk_and_survives_a_restart_of_the_master(running: Running, tmp_path: Path) -> None:
+    token = await running.token()
+    files = NodeFiles(tmp_path / "one")
+    await enrol(files, token, "one", ())
+    first = MasterClient(files).snapshots()
+    before = await until(first, {"one"})
+    await first.aclose()
+
+    await running.stop()
+    again = MasterClient(files)
+    snapshots = again.snapshots()
+    assert await until(snapshots, {"one"}) == before  # Master is away
+    waiting = asyncio.create_task(until(snapshots, {"one", "two"}))
+    await asyncio.sleep(0.3)
+    assert not waiting.done() and not again.connected
+    await running.start()
+    await enrol(NodeFiles(tmp_path / "two"), token, "two", ())
+    assert (await waiting).version > before.version
+    assert again.connected
+    await snapshots.aclose()
+
+
+async def test_moved_endpoints_reach_the_others(running: Running, tmp_path: Path) -> None:
+    token = await running.token()
+    one, two = NodeFiles(tmp_path / "one"), NodeFiles(tmp_path / "two")
+    info = await enrol(one, token, "one", ENDPOINT)
+    await enrol(two, token, "two", ())
+    snapshots = MasterClient(two).snapshots()
+    await until(snapshots, {"one", "two"})
+    moved = ((IPv4Address("203.0.113.5"), 7),)
+    await MasterClient(one).publish(moved)
+    async with asyncio.timeout(10):
+        async for directory in snapshots:
+            if directory.nodes[bytes.fromhex(info.node)].endpoints == moved:
+                break
+    await snapshots.aclose()
+
+
+async def test_revoked_node_is_cut_off_and_forgotten(running: Running, tmp_path: Path) -> None:
+    token = await running.token()
+    one, two = NodeFiles(tmp_path / "one"), NodeFiles(tmp_path / "two")
+    await enrol(one, token, "one", ())
+    info = await enrol(two, token, "two", ())
+    snapshots = MasterClient(one).snapshots()
+    await until(snapshots, {"one", "two"})
+    headers = {"Authorization": f"Bearer {two.credential()}"}
+    url = f"wss://127.0.0.1:{running.port}/api/v1/node/channel"
+    async with connect(url, ssl=running.context(), additional_headers=headers, max_size=None, proxy=None) as channel:
+        await channel.recv()
+        await running.call("POST", f"/nodes/{info.id}/revoke")
+        with pytest.raises(ConnectionClosed) as closed:
+            await asyncio.wait_for(drain(channel), 5)
+    assert closed.value.rcvd is not None and closed.value.rcvd.code == 4403
+    await until(snapshots, {"one"})
+    with pytest.raises(InvalidStatus) as refused:
+        async with connect(url, ssl=running.context(), additional_headers=headers, proxy=None):
+            pass
+    assert refused.value.response.status_code == 403
+    await snapshots.aclose()
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer vnn_x_y"}])
+async def test_channel_needs_a_credential(running: Running, headers: dict[str, str]) -> None:
+    url = f"wss://127.0.0.1:{running.port}/api/v1/node/channel"
+    with pytest.raises(InvalidStatus) as refused:
+        async with connect(url, ssl=running.context(), additional_headers=headers, proxy=None):
+            pass
+    assert refused.value.response.status_code == 401
+    assert json.loads(refused.value.response.body or b"{}")["code"] == "unauthorized"
+
+
+async def test_channel_pushes_once_then_heartbeats(running: Running, tmp_path: Path) -> None:
+    files = NodeFiles(tmp_path / "one")
+    await enrol(files, await running.token(), "one", ())
+    url = f"wss://127.0.0.1:{running.port}/api/v1/node/channel?since=0"
+    headers = {"Authorization": f"Bearer {files.credential()}"}
+    async with connect(url, ssl=running.context(), additional_headers=headers, proxy=None) as channel:
+        kinds = [json.loads(await channel.recv())["type"] for _ in range(3)]
+    assert kinds == ["snapshot", "heartbeat", "heartbeat"]
+
+
+async def test_everything_a_node_keeps_is_private(running: Running, tmp_path: Path) -> None:
+    files = NodeFiles(tmp_path / "one")
+    await enrol(files, await running.token(), "one", ())
+    with contextlib.suppress(TimeoutError):
+        await until(MasterClient(files).snapshots(), {"one"})
+    paths = [*files.state_dir.iterdir(), *(running.state_dir / "realms").iterdir(), *running.state_dir.glob("*.*")]
+    assert {path.name for path in paths} >= {"identity.key", "credential", "snapshot.json", "tls.key", "master.json"}
+    assert [path.name for path in paths if stat.S_IMODE(path.stat().st_mode) & 0o077] == []
+    assert stat.S_IMODE(files.state_dir.stat().st_mode) == 0o700
+    sent = files.identity().private_bytes_raw()
+    master = b"".join(path.read_bytes() for path in running.state_dir.glob("master.db*"))
+    for secret in (sent, files.node_keys().x25519, files.node_keys().mlkem768):
+        assert secret not in master and base64.b64encode(secret) not in master
+
+
+async def test_enrolment_refuses_a_master_that_is_not_the_pinned_one(running: Running, tmp_path: Path) -> None:
+    token = await running.token()
+    with pytest.raises(NodeError, match="another TLS certificate"):
+        await enrol(NodeFiles(tmp_path / "a"), token.model_copy(update={"tls": "00" * 32}), "one", ())
+    other_ca = token.model_copy(update={"ca": token.realm + "0" * 32})
+    with pytest.raises(NodeError, match="another realm key"):
+        await enrol(NodeFiles(tmp_path / "b"), other_ca, "one", ())
+    assert not NodeFiles(tmp_path / "b").enrolled
+    with pytest.raises(PinError):
+        await asyncio.to_thread(fetch_certificate, running.url, "11" * 32)
+    with pytest.raises(NodeError, match="can't be reached"):
+        await enrol(NodeFiles(tmp_path / "c"), token.model_copy(update={"url": "https://127.0.0.1:1"}), "one", ())
+
+
+async def test_node_refuses_a_snapshot_older_than_the_one_on_disk(running: Running, tmp_path: Path) -> None:
+    files = NodeFiles(tmp_path / "one")
+    token = await running.token()
+    await enrol(files, token, "one", ())
+    snapshots = MasterClient(files).snapshots()
+    await until(snapshots, {"one"})
+    old = files.read("snapshot.json")
+    await enrol(NodeFiles(tmp_path / "two"), token, "two", ())
+    new = await until(snapshots, {"one", "two"})
+    await snapshots.aclose()
+    client = MasterClient(files)
+    assert client._stored() == new
+    assert client._message(json.dumps({"type": "snapshot", "snapshot": json.loads(old)})) is None
+    assert client.version == new.version
+
+
+async def test_snapshot_of_the_rest_endpoint_verifies_and_rises(master: Master) -> None:
+    realm = await master.realm()
+    identity = Identity()
+    enrolled = await master.enrol("one", identity=identity)
+    ca_key = base64.b64decode(enrolled["ca_key"])
+    versions = []
+    for name in ("two", "three"):
+        body = await master.request("GET", "/node/snapshot", headers=node_headers(enrolled))
+        directory = verify_snapshot(
+            json.dumps(body).encode(), realm=bytes.fromhex(realm["realm"]), ca_key=ca_key, now=START
+        )
+        versions.append(directory.version)
+        await master.enrol(name)
+    assert versions == sorted(set(versions))
+    assert directory.settings["rekey_interval"] == 120
+    again = await master.request("GET", "/node/snapshot", headers=node_headers(enrolled))
+    assert again == await master.request("GET", "/node/snapshot", headers=node_headers(enrolled))
+
+
+async def test_certificates_and_snapshot_are_renewed_before_they_end(master: Master) -> None:
+    realm = await master.realm()
+    identity = Identity()
+    enrolled = await master.enrol("one", identity=identity)
+    headers, ca_key = node_headers(enrolled), base64.b64decode(enrolled["ca_key"])
+    first = await master.request("GET", "/node/snapshot", headers=headers)
+    master.clock.now += 61 * 86400
+    fresh = identity.descriptor(serial=2, now=master.clock.now)
+    second = await master.request("GET", "/node/snapshot", headers=headers)
+    assert second != first
+    await master.request("PUT", "/node/descriptor", json=fresh, headers=headers)
+    body = await master.request("GET", "/node/snapshot", headers=headers)
+    later = master.clock.now + 29 * 86400
+    arguments = {"realm": bytes.fromhex(realm["realm"]), "ca_key": ca_key}
+    assert verify_snapshot(json.dumps(body).encode(), now=later, **arguments).expires > later  # type: ignore[arg-type]
+    entry = strict_json(read_envelope(body, SNAPSHOT_MAX).payload, SNAPSHOT_MAX)["nodes"][0]
+    certificate = strict_json(read_envelope(entry["cert"]).payload, 16_000)
+    assert certificate["serial"] == 2
+    assert certificate["not_after"] > later
+
+
+def test_init_is_done_once_and_never_over_plain_http_to_the_world(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="loopback"):
+        init_master(tmp_path / "a", "http://192.0.2.1:80")
+    with pytest.raises(SetupError, match="no path"):
+        init_master(tmp_path / "a", "https://x/y")
+    init_master(tmp_path / "a", "https://127.0.0.1:1")
+    with pytest.raises(SetupError, match="already holds a Master"):
+        init_master(tmp_path / "a", "https://127.0.0.1:1")
+    with pytest.raises(SetupError, match="master init"):
+        load_settings(tmp_path / "b")
