@@ -142,7 +142,7 @@ def test_down_ends_processes_that_ignore_sigterm(name: str) -> None:
 
 def test_down_removes_pins(name: str) -> None:
     lab("up", "pair", "--name", name, "--bare")
-    pins = Lab(name).pins("c1")
+    pins = Path("/sys/fs/bpf/veilnet/test") / Lab(name).instance("c1")
     (pins / "deeper").mkdir(parents=True)
     lab("down", name)
     assert not pins.exists()

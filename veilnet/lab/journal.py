@@ -28,7 +28,7 @@ class LabError(RuntimeError):
 @dataclass(frozen=True, slots=True)
 class Entry:
     what: str
-    """`netns` (a namespace's name) or `pins` (a directory on bpffs)."""
+    """`netns` (a namespace's name) or `pins` (an instance of the data plane)."""
     name: str
 
 

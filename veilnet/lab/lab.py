@@ -45,9 +45,9 @@ class Lab:
     def node_directory(self, node: str) -> Path:
         return self.directory / node
 
-    def pins(self, node: str) -> Path:
-        """Directory on bpffs for this node's maps and programs."""
-        return PIN_BASE / f"veil-{self.name}-{node}"
+    def instance(self, node: str) -> str:
+        """Name of the node's data plane, which its pins are kept under."""
+        return f"{self.name}-{node}"
 
     def up(self, source: str) -> None:
         """Make namespaces, management network and links of a topology (name or path); no VeilNet process yet."""
@@ -70,7 +70,7 @@ class Lab:
             net.create_namespace(self.namespace(name))
         for node in topology.nodes.values():
             self.node_directory(node.name).mkdir(mode=0o700)
-            self.journal.add("pins", str(self.pins(node.name)))
+            self.journal.add("pins", self.instance(node.name))
         net.build_management(self.name, topology)
         for link in topology.links:
             net.build_link(self.name, link)
@@ -87,7 +87,7 @@ class Lab:
             processes.end_all(inodes)  # a process that was on its way in while we looked
             for entry in entries:
                 if entry.what == "pins":
-                    _remove_pins(Path(entry.name))
+                    _remove_instance(entry.name)
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(self.directory)
 
@@ -116,12 +116,18 @@ def down_all(prefix: str = "") -> list[str]:
 
 
 def leftovers() -> list[str]:
-    """What labs left behind: directories, namespaces and pins by their names."""
+    """What labs left behind: directories and namespaces by their names."""
     found = [str(BASE / name) for name in labs()]
-    for parent in (net.NETNS_DIR, PIN_BASE):
-        if parent.is_dir():
-            found += [str(path) for path in sorted(parent.glob("veil-*-*"))]
-    return found
+    return found + [str(path) for path in sorted(net.NETNS_DIR.glob("veil-*-*"))]
+
+
+def _remove_instance(name: str) -> None:
+    """Pins of one data plane under every layout of the contract, then the directories that this leaves empty."""
+    for path in PIN_BASE.glob(f"veilnet/*/{name}"):
+        _remove_pins(path)
+        with contextlib.suppress(OSError):  # another data plane is pinned there
+            path.parent.rmdir()
+            path.parent.parent.rmdir()
 
 
 def _remove_pins(path: Path) -> None:

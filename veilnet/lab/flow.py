@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A numbered UDP flow that shows every lost packet.
+
+    python -m veilnet.lab.flow send ADDRESS PORT RATE SECONDS [SIZE]     prints {"sent": n}
+    python -m veilnet.lab.flow receive ADDRESS PORT IDLE_SECONDS         prints {"received": distinct, "duplicates": n,
+                                                                          "longest_gap_ms": x} after that much silence
+
+Payload: sequence number, 8 bytes little-endian, then zeros up to SIZE.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import sys
+import time
+
+SIZE = 64
+SO_RCVBUFFORCE = 33  # asm-generic/socket.h; the socket module does not name it
+_SEQUENCE = struct.Struct("<Q")
+_BUFFER = 8 * 1024 * 1024
+
+
+def send(address: str, port: int, rate: float, seconds: float, size: int = SIZE) -> dict[str, int]:
+    """`rate` packets a second, paced by the clock so that a delay is caught up with and the count is exact."""
+    total = int(rate * seconds)
+    padding = bytes(size - _SEQUENCE.size)
+    with socket.socket(_family(address), socket.SOCK_DGRAM) as sender:
+        sender.connect((address, port))
+        start = time.monotonic()
+        for number in range(total):
+            wait = start + number / rate - time.monotonic()
+            if wait > 0:
+                time.sleep(wait)
+            sender.send(_SEQUENCE.pack(number) + padding)
+    return {"sent": total}
+
+
+def receive(address: str, port: int, idle: float) -> dict[str, float]:
+    """Counts distinct numbers until nothing has come for `idle` seconds after the first packet."""
+    seen: set[int] = set()
+    count, longest, last = 0, 0.0, 0.0
+    with socket.socket(_family(address), socket.SOCK_DGRAM) as receiver:
+        receiver.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, _BUFFER)
+        receiver.bind((address, port))
+        print("ready", flush=True)
+        receiver.settimeout(60)
+        try:
+            while True:
+                data = receiver.recv(2048)
+                now = time.monotonic()
+                longest, last = max(longest, now - last if last else 0.0), now
+                seen.add(_SEQUENCE.unpack_from(data)[0])
+                count += 1
+                receiver.settimeout(idle)
+        except TimeoutError:
+            pass
+    return {"received": len(seen), "duplicates": count - len(seen), "longest_gap_ms": round(longest * 1000, 1)}
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def main() -> int:
+    kind, address, port, *numbers = sys.argv[1:]
+    if kind == "send":
+        rate, seconds, *size = map(float, numbers)
+        print(json.dumps(send(address, int(port), rate, seconds, *map(int, size))))
+    else:
+        print(json.dumps(receive(address, int(port), float(numbers[0]))), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
