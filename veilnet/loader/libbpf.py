@@ -355,3 +355,8 @@ def tc_query(ifindex: int, *, handle: int = 1, priority: int = 1) -> int:
         return 0
     _check(result, f"query TC of device {ifindex}")
     return int(opts.prog_id)
+
+
+def prog_fd(number: int) -> int:
+    """fd of the loaded program with that id; the caller closes it."""
+    return _check(_lib().bpf_prog_get_fd_by_id(number), f"open program {number}")

@@ -104,12 +104,20 @@ def verify_pin(path: Path, wanted: MapInfo) -> None:
         raise PinMismatchError(f"{path} is {found}, expected {wanted}; `veilnet down` removes it")
 
 
-def pin_program(fd: int, pin_dir: Path, name: str) -> None:
-    """Pin a program as prog_<name>, replacing an earlier one in one step, so that the name never dangles."""
-    fresh, path = pin_dir / f"prog_{name}_new", pin_dir / f"prog_{name}"
-    fresh.unlink(missing_ok=True)
-    libbpf.obj_pin(fd, fresh)
-    fresh.rename(path)
+def stage_program(fd: int, pin_dir: Path, name: str) -> Path:
+    """Pin a program beside its predecessor, as prog_<name>_<id>: both are known while one replaces the other."""
+    path = pin_dir / f"prog_{name}_{libbpf.prog_id(fd)}"
+    if not path.exists():
+        libbpf.obj_pin(fd, path)
+    return path
+
+
+def commit_program(staged: Path, name: str) -> None:
+    """Let prog_<name> be the staged program, in one step, and forget what interrupted runs have staged."""
+    staged.rename(staged.with_name(f"prog_{name}"))
+    for path in staged.parent.glob(f"prog_{name}_*"):
+        if re.fullmatch(r"\d+", path.name.removeprefix(f"prog_{name}_")):
+            path.unlink()
 
 
 def program_ids(instance: str) -> dict[int, Path]:

@@ -37,7 +37,8 @@ class Program:
         return libbpf.prog_id(self.fd)
 
     def pin(self, pin_dir: Path) -> None:
-        pins.pin_program(self.fd, pin_dir, self.name)
+        """Pin as prog_<name>, in place of an earlier one."""
+        pins.commit_program(pins.stage_program(self.fd, pin_dir, self.name), self.name)
 
     def close(self) -> None:
         if self.fd >= 0:

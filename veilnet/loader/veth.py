@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""veil0 and veil0p: the host's overlay device and its inner end, in the current network namespace.
+
+The host routes overlay traffic to veil0; XDP on veil0p seals it. A Guardian has the pair without addresses: the FIB
+look-up needs a device with forwarding switched on, and the NIC's own setting is not ours to change.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from pathlib import Path
+
+from pyroute2 import IPRoute
+
+from veilnet.loader import ethtool
+
+IFF_NOARP = 0x80
+_SYSCTL = Path("/proc/sys/net")
+Interface = IPv4Interface | IPv6Interface
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class VethFacts:
+    """The pair as it is; MACs are 6 bytes."""
+
+    name: str
+    ifindex: int
+    mac: bytes
+    peer_ifindex: int
+    peer_mac: bytes
+    mtu: int
+    offloads: tuple[str, ...]
+    """Offloads switched on veil0, as `tso off`."""
+    created: bool
+
+
+def _sysctl(family: str, device: str, **values: int) -> None:
+    folder = _SYSCTL / family / "conf" / device
+    if not folder.is_dir():  # a kernel without IPv6
+        return
+    for key, value in values.items():
+        (folder / key).write_text(str(value))
+
+
+def _index(ip: IPRoute, name: str) -> int:
+    found = ip.link_lookup(ifname=name)
+    return int(found[0]) if found else 0
+
+
+def _mac(ip: IPRoute, ifindex: int) -> bytes:
+    return bytes.fromhex(ip.get_links(ifindex)[0].get_attr("IFLA_ADDRESS").replace(":", ""))
+
+
+def _prepare(name: str, peer: str) -> None:
+    """Settings that must stand before the devices come up: no address or neighbour chatter of their own."""
+    _sysctl("ipv6", name, addr_gen_mode=1, accept_dad=0, accept_ra=0, router_solicitations=0)
+    _sysctl("ipv6", peer, disable_ipv6=1)
+    # replies may take another way than strict reverse-path filtering expects
+    _sysctl("ipv4", name, rp_filter=2)
+    _sysctl("ipv4", peer, rp_filter=0, forwarding=1)
+
+
+def _switch_offloads(name: str, peer: str) -> tuple[str, ...]:
+    """Off: what would leave checksums or segments unfinished for XDP to read. GRO on, for opened packets."""
+    before = ethtool.offloads(name)
+    for offload in ("tso", "gso", "tx-checksum"):
+        ethtool.set_offload(name, offload, False)
+    for device in (name, peer):
+        ethtool.set_offload(device, "gro", True)
+    return ethtool.changed(before, ethtool.offloads(name))
+
+
+def ensure_pair(
+    name: str, *, mtu: int, addresses: Sequence[Interface] = (), routes: Sequence[Network] = ()
+) -> VethFacts:
+    """Create the pair `name`, `name`p unless it is there, and bring it to the state described. Idempotent."""
+    peer = f"{name}p"
+    with IPRoute() as ip:
+        created = not _index(ip, name)
+        if created:
+            ip.link("add", ifname=name, kind="veth", peer={"ifname": peer})
+        try:
+            return _configure(ip, name, mtu, addresses, routes, created=created)
+        except BaseException:
+            if created:
+                remove_pair(name)
+            raise
+
+
+def _configure(
+    ip: IPRoute, name: str, mtu: int, addresses: Sequence[Interface], routes: Sequence[Network], *, created: bool
+) -> VethFacts:
+    peer = f"{name}p"
+    index, peer_index = _index(ip, name), _index(ip, peer)
+    _prepare(name, peer)
+    offloads = _switch_offloads(name, peer)
+    ip.link("set", index=peer_index, mtu=mtu, state="up")
+    ip.link("set", index=index, mtu=mtu, flags=IFF_NOARP, change=IFF_NOARP)
+    ip.link("set", index=index, state="up")
+    for address in addresses:
+        ip.addr("replace", index=index, address=str(address.ip), prefixlen=address.network.prefixlen)
+    for network in routes:
+        ip.route("replace", dst=str(network), oif=index, family=_family(network))
+    return VethFacts(name, index, _mac(ip, index), peer_index, _mac(ip, peer_index), mtu, offloads, created)
+
+
+def _family(network: Network) -> int:
+    return socket.AF_INET if network.version == 4 else socket.AF_INET6
+
+
+def remove_pair(name: str) -> None:
+    """Delete the pair; nothing if it is not there."""
+    with IPRoute() as ip:
+        index = _index(ip, name)
+        if index:
+            ip.link("del", index=index)
