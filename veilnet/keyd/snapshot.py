@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `status --json` shows: state of links, circuits and streams, counters, timings. Never keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from veilnet.keyd.core import Core
+from veilnet.keyd.legs import Leg
+from veilnet.keyd.link import Link
+from veilnet.keyd.stream import Stream
+from veilnet.protocol.transcript import PROTOCOL_NAME
+
+if TYPE_CHECKING:
+    from veilnet.keyd.engine import Engine
+
+
+def snapshot(engine: Engine) -> dict[str, Any]:
+    core = engine.core
+    own = core.directory.nodes.get(core.own.node_id)
+    return {
+        "node": {
+            "id": core.own.node_id.hex(),
+            "name": own.name if own else None,
+            "roles": sorted(own.roles) if own else [],
+            "ipv4": str(own.ipv4) if own else None,
+            "ipv6": str(own.ipv6) if own else None,
+        },
+        "realm": core.directory.realm.hex(),
+        "version": core.directory.version,
+        "suite": PROTOCOL_NAME.decode(),
+        "links": [_link(core, link) for _, link in sorted(engine.links.by_index.items())],
+        "legs": [_leg(core, leg) for _, leg in sorted(engine.legs.by_label.items())],
+        "streams": [_stream(core, stream) for _, stream in sorted(engine.streams.by_index.items())],
+        "building": [[core.name(node) for node in circuit.path] for circuit in engine.circuits.building],
+        "waiting": len(engine.streams.builder.queue),
+        "first_packet_ms": engine.streams.builder.first_packet_ms,
+        "counters": dict(sorted(core.counters.items())),
+        "data_plane": core.plane.reasons(),
+    }
+
+
+def _link(core: Core, link: Link) -> dict[str, Any]:
+    stats = core.plane.link_stats(link.index)
+    return {
+        "index": link.index,
+        "peer": core.name(link.peer),
+        "state": link.state.value,
+        "initiator": link.initiator,
+        "remote": f"{link.addrs.remote}:{link.addrs.rport}",
+        "local": f"{link.addrs.local}:{link.addrs.lport}",
+        "mtu": link.mtu,
+        "epoch": link.session.epoch if link.session else None,
+        "rx_frames": stats.rx_frames,
+        "circuits": len(link.labels),
+        "rtt_ms": link.rtt_ms,
+        "age_s": round(core.now - link.since, 3),
+    }
+
+
+def _leg(core: Core, leg: Leg) -> dict[str, Any]:
+    """A relay knows two neighbours; so that is all there is to show."""
+    return {
+        "label": leg.label,
+        "state": leg.state.value,
+        "previous": core.name(leg.link.peer),
+        "next": core.name(leg.next_link.peer) if leg.next_link else None,
+    }
+
+
+def _stream(core: Core, stream: Stream) -> dict[str, Any]:
+    stats = core.plane.stream_stats(stream.index)
+    path = getattr(stream.carrier, "path", None)
+    return {
+        "index": stream.index,
+        "peer": core.name(stream.peer),
+        "up": stream.ready and not stream.closing,
+        "initiator": stream.initiator,
+        "path": [core.name(node) for node in path] if path else None,
+        "epoch": stream.session.epoch,
+        "rx_frames": stats.rx_frames,
+        "tx_frames": stats.tx_counters[stats.tx_slot],
+        "rtt_ms": stream.rtt_ms,
+        "age_s": round(core.now - stream.since, 3),
+    }
