@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,9 +68,9 @@ def up(spec: Spec) -> UpFacts:
             undo.callback(pins.remove_dir, pin_dir)
         pins.create_maps(pin_dir)
         mtu = spec.inner_mtu or _inner_mtu(spec.nics)
-        pair = veth.ensure_pair(spec.device, mtu=mtu, addresses=spec.addresses, routes=spec.routes)
+        pair = veth.ensure_pair(spec.device, spec.instance, mtu=mtu, addresses=spec.addresses, routes=spec.routes)
         if pair.created:
-            undo.callback(veth.remove_pair, spec.device)
+            undo.callback(veth.remove_pair, spec.instance)
         _write_config(pin_dir, spec, pair)
         places = [(nic, "veil_rx") for nic in spec.nics]
         emit_on = 0
@@ -79,7 +79,19 @@ def up(spec: Spec) -> UpFacts:
             emit_on = pair.peer_ifindex
         facts = _install(spec, pin_dir, places, emit_on, undo)
         undo.pop_all()
+    _retire(spec.instance, pin_dir, {nic for nic, _ in places})
     return UpFacts(pin_dir, facts[0], pair, facts[1])
+
+
+def _retire(instance: str, pin_dir: Path, keep: Collection[str]) -> None:
+    """Leave devices that are no longer asked for, and drop the pins of earlier contracts."""
+    ours = pins.program_ids(instance)
+    for nic in attach.attached(ours):
+        if nic not in keep:
+            attach.detach_xdp(nic, ours=ours)
+    for other in pins.instance_dirs(instance):
+        if other != pin_dir:
+            pins.remove_dir(other)
 
 
 def _inner_mtu(nics: Sequence[str]) -> int:
@@ -167,12 +179,9 @@ def swap(instance: str) -> UpFacts:
     """Compile the programs anew and put them in place without detaching: no frame is lost, no map is touched."""
     pin_dir = pins.instance_dir(instance)
     ours = pins.program_ids(instance)
-    names = {number: path.name.removeprefix("prog_").rsplit("_", 1) for number, path in ours.items()}
     role = CONFLUX if (pin_dir / "prog_veil_seal").exists() else GUARDIAN
-    places, emit_on = [], 0
-    for nic, number in attach.attached(ours).items():
-        stem, last = (names[number][0], names[number][-1])
-        places.append((nic, stem if last.isdigit() else ours[number].name.removeprefix("prog_")))
+    places = [(nic, pins.program_name(ours[number])) for nic, number in attach.attached(ours).items()]
+    emit_on = 0
     if not places:
         raise ProgramError(f"instance {instance} is not up in this network namespace")
     if role == CONFLUX:
@@ -193,17 +202,6 @@ def down(instance: str) -> None:
     ours = pins.program_ids(instance)
     for nic in attach.attached(ours):
         attach.detach_xdp(nic, ours=ours)
-    for pin_dir in pins.ROOT.glob(f"*/{instance}"):
-        if pin_dir.name == instance and pin_dir.parent.name == c.SCHEMA_HASH and (pin_dir / "config").exists():
-            _remove_veth(pin_dir)
+    veth.remove_pair(instance)
+    for pin_dir in pins.instance_dirs(instance):
         pins.remove_dir(pin_dir)
-
-
-def _remove_veth(pin_dir: Path) -> None:
-    """Delete the pair that `veil_config` names, if the device of that index is still the one with its MAC."""
-    with Maps(pin_dir) as maps:
-        index, mac = int(maps.config.veil0p_ifindex), bytes(maps.config.veil0p_mac)
-    with IPRoute() as ip:
-        for link in ip.get_links():
-            if link["index"] == index and link.get_attr("IFLA_ADDRESS") == mac.hex(":"):
-                ip.link("del", index=index)

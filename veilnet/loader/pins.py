@@ -56,6 +56,12 @@ def instance_dir(instance: str) -> Path:
     return ROOT / c.SCHEMA_HASH / instance
 
 
+def instance_dirs(instance: str) -> list[Path]:
+    """The instance's pin directories under every contract that has left one."""
+    instance_dir(instance)
+    return sorted(ROOT.glob(f"*/{instance}"))
+
+
 def ensure_bpffs(mountpoint: Path = BPFFS) -> None:
     """Mount bpffs unless it is there."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -116,14 +122,19 @@ def commit_program(staged: Path, name: str) -> None:
     """Let prog_<name> be the staged program, in one step, and forget what interrupted runs have staged."""
     staged.rename(staged.with_name(f"prog_{name}"))
     for path in staged.parent.glob(f"prog_{name}_*"):
-        if re.fullmatch(r"\d+", path.name.removeprefix(f"prog_{name}_")):
+        if program_name(path) == name:
             path.unlink()
+
+
+def program_name(pin: Path) -> str:
+    """Name of the program that a pin of ours is of, staged or valid."""
+    return re.sub(r"_\d+$", "", pin.name.removeprefix("prog_"))
 
 
 def program_ids(instance: str) -> dict[int, Path]:
     """Ids of the instance's pinned programs, under any contract: what `attach` may replace."""
     ids: dict[int, Path] = {}
-    for path in ROOT.glob(f"*/{instance}/prog_*"):
+    for path in (pin for pin_dir in instance_dirs(instance) for pin in pin_dir.glob("prog_*")):
         fd = libbpf.obj_get(path)
         try:
             ids[libbpf.prog_id(fd)] = path

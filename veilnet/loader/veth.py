@@ -19,8 +19,14 @@ from veilnet.loader import ethtool
 
 IFF_NOARP = 0x80
 _SYSCTL = Path("/proc/sys/net")
+ALIAS = "veilnet "
+"""Alias of veil0 is this and the instance: how it is known again, under whatever contract it was made."""
 Interface = IPv4Interface | IPv6Interface
 Network = IPv4Network | IPv6Network
+
+
+class DeviceTakenError(RuntimeError):
+    """A device of that name is there and is not this instance's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +81,24 @@ def _switch_offloads(name: str, peer: str) -> tuple[str, ...]:
 
 
 def ensure_pair(
-    name: str, *, mtu: int, addresses: Sequence[Interface] = (), routes: Sequence[Network] = ()
+    name: str, instance: str, *, mtu: int, addresses: Sequence[Interface] = (), routes: Sequence[Network] = ()
 ) -> VethFacts:
-    """Create the pair `name`, `name`p unless it is there, and bring it to the state described. Idempotent."""
-    peer = f"{name}p"
+    """Create the pair `name`, `name`p unless it is there, and bring it to the state described. Idempotent.
+
+    DeviceTakenError if the name is another instance's, or a stranger's.
+    """
     with IPRoute() as ip:
-        created = not _index(ip, name)
-        if created:
-            ip.link("add", ifname=name, kind="veth", peer={"ifname": peer})
+        index = _index(ip, name)
+        if index and ip.get_links(index)[0].get_attr("IFLA_IFALIAS") != ALIAS + instance:
+            raise DeviceTakenError(f"{name}: a device of that name exists and is not instance {instance}'s")
+        if not index:
+            ip.link("add", ifname=name, kind="veth", peer={"ifname": f"{name}p"})
         try:
-            return _configure(ip, name, mtu, addresses, routes, created=created)
+            ip.link("set", index=_index(ip, name), ifalias=ALIAS + instance)
+            return _configure(ip, name, mtu, addresses, routes, created=not index)
         except BaseException:
-            if created:
-                remove_pair(name)
+            if not index:
+                ip.link("del", index=_index(ip, name))
             raise
 
 
@@ -112,9 +123,9 @@ def _family(network: Network) -> int:
     return socket.AF_INET if network.version == 4 else socket.AF_INET6
 
 
-def remove_pair(name: str) -> None:
-    """Delete the pair; nothing if it is not there."""
+def remove_pair(instance: str) -> None:
+    """Delete the instance's pair in this namespace; nothing if there is none."""
     with IPRoute() as ip:
-        index = _index(ip, name)
-        if index:
-            ip.link("del", index=index)
+        for link in ip.get_links():
+            if link.get_attr("IFLA_IFALIAS") == ALIAS + instance:
+                ip.link("del", index=link["index"])
