@@ -12,6 +12,7 @@
 struct veil_flow {
 	struct veil_link_way way; /* sender and receiver; link is 0, so this is also the key of links_wide */
 	__u32 payload;		  /* bytes of UDP payload, >= VEIL_PAYLOAD_MIN once parsed */
+	__u32 spare;		  /* bytes behind the IP packet: Ethernet padding */
 };
 
 /* What the Ethernet and IPv4 headers say: 0 for a whole UDP datagram, else the reason to leave the packet alone. */
@@ -42,14 +43,15 @@ static __always_inline __u32 veil_parse_ip(const void *data, const void *end)
 static __always_inline __u32 veil_parse(const void *data, const void *end, struct veil_flow *flow)
 {
 	const struct veil_ip4 *ip = data + VEIL_OFF_IP;
-	__u32 reason = veil_parse_ip(data, end), ip_len;
+	__u32 reason = veil_parse_ip(data, end), ip_len, room;
 
 	if (reason)
 		return reason;
 	if (data + VEIL_OUTER_LEN + VEIL_PAYLOAD_MIN > end)
 		return VEIL_PASS_TRUNCATED;
 	ip_len = __builtin_bswap16(ip->len);
-	if (ip_len < VEIL_OUTER4_LEN + VEIL_PAYLOAD_MIN || ip_len > end - data - VEIL_ETH_LEN)
+	room = end - data - VEIL_ETH_LEN;
+	if (ip_len < VEIL_OUTER4_LEN + VEIL_PAYLOAD_MIN || ip_len > room)
 		return VEIL_PASS_TRUNCATED;
 	if (__builtin_bswap16(ip->udp_len) != ip_len - VEIL_IP4_LEN)
 		return VEIL_PASS_TRUNCATED;
@@ -59,6 +61,7 @@ static __always_inline __u32 veil_parse(const void *data, const void *end, struc
 	flow->way.lport = ip->dport;
 	flow->way.link = 0;
 	flow->payload = ip_len - VEIL_OUTER4_LEN;
+	flow->spare = room - ip_len;
 	return 0;
 }
 

@@ -100,6 +100,9 @@ static __always_inline __u32 forward(struct xdp_md *ctx, struct rx *rx, const st
 	veil_hop_seal(&tx->key, frame, veil_header(label, budget - 1, counter));
 	veil_outer_write((void *)frame - VEIL_OUTER_LEN, &out->addrs, &out->l2, rx->flow.payload);
 	out->tx_seen = rx->now;
+	/* a neighbour could mark frames by what it appends to them */
+	if (rx->flow.spare && bpf_xdp_adjust_tail(ctx, -(int)rx->flow.spare))
+		return VEIL_DROP_INTERNAL;
 	rx->action = out->l2.ifindex == ctx->ingress_ifindex ? XDP_TX : bpf_redirect(out->l2.ifindex, 0);
 	return VEIL_OK_FORWARD;
 }
@@ -166,7 +169,7 @@ static __always_inline __u32 follow_label(struct xdp_md *ctx, struct rx *rx, con
 		return forward(ctx, rx, cfg, frame);
 	if (kind == VEIL_CIRCUIT_LOCAL)
 		return VEIL_OK_CONTROL;
-	return end_circuit(ctx, rx, cfg, circuit, cipher);
+	return kind == VEIL_CIRCUIT_END ? end_circuit(ctx, rx, cfg, circuit, cipher) : VEIL_DROP_LABEL;
 }
 
 /* KN3, KN4: the frame of a stranger, or a reply that a pending link waits for. OK_KNOCK, OK_CONTROL, or the reason why
