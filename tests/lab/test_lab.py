@@ -76,6 +76,23 @@ def test_underlay_ports_hand_over_whole_frames(name: str) -> None:
         assert f"{feature}: off" in features
 
 
+def test_wire_shows_what_flows(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "wired.yml"
+    path.write_text("name: w\nnodes:\n  m: {role: master}\n  a: {role: conflux}\n  b: {role: conflux}\nlinks:\n")
+    with path.open("a") as file:
+        file.write("  - {ends: [a, b], wire: true}\n")
+    lab("up", str(path), "--name", name, "--bare")
+    capture = Lab(name).command("wire0", ["tcpdump", "-i", "br0", "-c", "2", "-nl", "--immediate-mode", "icmp"])
+    with subprocess.Popen(capture, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as tcpdump:
+        assert tcpdump.stderr
+        while "listening" not in tcpdump.stderr.readline():
+            assert tcpdump.poll() is None
+        assert "1 received" in lab("exec", "--name", name, "a", "ping", "-c1", "-W2", "10.77.0.2").stdout
+        seen, _ = tcpdump.communicate(timeout=10)
+    assert "10.77.0.1 > 10.77.0.2: ICMP echo request" in seen
+    assert "xdp" in lab("exec", "--name", name, "wire0", "ip", "link", "show", "a").stdout
+
+
 def test_second_up_is_refused_and_changes_nothing(name: str) -> None:
     lab("up", "pair", "--name", name, "--bare")
     again = lab("up", "pair", "--name", name, "--bare", check=False)

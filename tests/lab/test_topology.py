@@ -31,6 +31,12 @@ def test_good_topology() -> None:
     assert str(topology.nodes["m"].management) == "10.76.0.1"
 
 
+def test_wired_link() -> None:
+    topology = parse(GOOD.replace("[a, b]", "{ends: [a, b], wire: true}"))
+    assert topology.links[0].wire == "wire0"
+    assert topology.neighbours("a") == ["b"]
+
+
 @pytest.mark.parametrize("name", ["pair", "line3", "diamond"])
 def test_builtin_topologies_load_and_are_connected(name: str) -> None:
     topology = load(name)
@@ -71,6 +77,9 @@ def test_line3_is_a_line_through_three_guardians() -> None:
         ("  - [a, b]", "  - [a, m]", "t.yml:7: links[0]: the Master"),
         ("  - [a, b]", "  - [a]", "t.yml:7: links[0]: a link is"),
         ("  - [a, b]", "  - [a, b]\n  - [b, a]", "t.yml:8: links[1]: duplicate link b - a"),
+        ("  b: {role: guardian}", "  wire0: {role: guardian}", "t.yml:5: nodes.wire0: the name belongs"),
+        ("  - [a, b]", "  - {ends: [a, b], wire: 1}", "t.yml:7: links[0].wire: true or false"),
+        ("  - [a, b]", "  - {ends: [a, b], tap: true}", "t.yml:7: links[0]: unknown key 'tap'"),
         ("links:\n  - [a, b]", "links: none", "t.yml:6: links: a list"),
     ],
 )

@@ -65,7 +65,7 @@ class Lab:
             self._build(topology)
 
     def _build(self, topology: Topology) -> None:
-        for name in [net.MGMT, *topology.nodes]:
+        for name in [net.MGMT, *topology.nodes, *(link.wire for link in topology.links if link.wire)]:
             self.journal.add("netns", self.namespace(name))
             net.create_namespace(self.namespace(name))
         for node in topology.nodes.values():
@@ -101,7 +101,8 @@ class Lab:
 
     def command(self, node: str, command: list[str]) -> list[str]:
         """The command line that runs `command` inside a node. Raises LabError for an unknown node."""
-        if node != net.MGMT and node not in self.topology.nodes:
+        wires = [link.wire for link in self.topology.links if link.wire]
+        if node not in {net.MGMT, *self.topology.nodes, *wires}:
             msg = f"no node {node!r} in lab {self.name!r}; nodes: {', '.join(self.topology.nodes)}"
             raise LabError(msg)
         return [*net.in_namespace(self.namespace(node)), *command]

@@ -8,6 +8,7 @@ The management network is a bridge in a namespace of its own; the Master is on i
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 from pyroute2 import NetNS, netns
@@ -73,13 +74,36 @@ def build_management(lab: str, topology: Topology) -> None:
 def build_link(lab: str, link: Link) -> None:
     """veth pair between two nodes, ready for XDP in driver mode on both ends."""
     first, second = link.ends
-    with NetNS(namespace(lab, first)) as handle:
-        peer = {"ifname": nic(first), "net_ns_fd": namespace(lab, second), "mtu": UNDERLAY_MTU}
-        handle.link("add", ifname=nic(second), kind="veth", mtu=UNDERLAY_MTU, peer=peer)
+    if link.wire:
+        _wire(lab, link)
+    else:
+        _veth(namespace(lab, first), nic(second), namespace(lab, second), nic(first))
     for here, there in ((first, second), (second, first)):
         name = namespace(lab, here)
         subprocess.run([*in_namespace(name), "sh", "-c", _PREPARE, "prepare", nic(there)], check=True)
         _address(name, nic(there), str(link.address(here)), link.subnet.prefixlen)
+
+
+def _veth(here: str, device: str, there: str, peer: str) -> None:
+    with NetNS(here) as handle:
+        other = {"ifname": peer, "net_ns_fd": there, "mtu": UNDERLAY_MTU}
+        handle.link("add", ifname=device, kind="veth", mtu=UNDERLAY_MTU, peer=other)
+
+
+def _wire(lab: str, link: Link) -> None:
+    """Bridge between the ends, ports named after them; without XDP on the ports redirected frames would be lost."""
+    home = namespace(lab, link.wire)
+    for here, there in (link.ends, link.ends[::-1]):
+        _veth(home, here, namespace(lab, here), nic(there))
+    with NetNS(home) as handle:
+        handle.link("add", ifname="br0", kind="bridge")
+        bridge = handle.link_lookup(ifname="br0")[0]
+        for end in link.ends:
+            handle.link("set", index=handle.link_lookup(ifname=end)[0], master=bridge, state="up")
+        handle.link("set", index=bridge, state="up")
+    for end in link.ends:
+        subprocess.run([*in_namespace(home), "sh", "-c", _PREPARE, "prepare", end], check=True)
+    subprocess.run([*in_namespace(home), sys.executable, "-m", "veilnet.lab.wire", *link.ends], check=True)
 
 
 def _address(name: str, device: str, address: str, length: int) -> None:

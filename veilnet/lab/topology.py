@@ -8,6 +8,7 @@ nodes:
   c2: {role: conflux}
 links:
   - [c1, c2]                      # a veth pair; the Master has none, it lives on the management network
+  - {ends: [c1, g1], wire: true}  # through a bridge in a namespace of its own, where frames can be seen and injected
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ class Link:
 
     ends: tuple[str, str]
     subnet: IPv4Network
+    wire: str = ""
+    """Name of the namespace between the ends, empty for a plain veth pair."""
 
     def address(self, name: str) -> IPv4Address:
         """Underlay address of one end."""
@@ -130,8 +133,8 @@ class _Parser:
         nodes: dict[str, Node] = {}
         for key, body in self.pairs(value, "nodes"):
             name = self.text(key, "nodes")
-            if name == "mgmt":
-                raise self.fail(key, "nodes.mgmt", "the name belongs to the management network")
+            if name == "mgmt" or name.startswith("wire"):
+                raise self.fail(key, f"nodes.{name}", "the name belongs to the lab's own namespaces")
             nodes[name] = Node(name, self.role(body, f"nodes.{name}"), len(nodes) + 1)
         masters = sum(node.role == "master" for node in nodes.values())
         if masters != 1:
@@ -152,11 +155,22 @@ class _Parser:
         links: list[Link] = []
         for index, item in enumerate(value.value):
             path = f"links[{index}]"
-            ends = self.ends(item, path, nodes)
+            pair, wired = self.link(item, path)
+            ends = self.ends(pair, path, nodes)
             if any(set(ends) == set(seen.ends) for seen in links):
                 raise self.fail(item, path, f"duplicate link {ends[0]} - {ends[1]}")
-            links.append(Link(ends, IPv4Network((int(UNDERLAY[4 * index]), 30))))
+            links.append(Link(ends, IPv4Network((int(UNDERLAY[4 * index]), 30)), f"wire{index}" if wired else ""))
         return tuple(links)
+
+    def link(self, item: yaml.Node, path: str) -> tuple[yaml.Node, bool]:
+        """(the two ends, wired) of either form of a link."""
+        if not isinstance(item, yaml.MappingNode):
+            return item, False
+        parts = self.mapping(item, path, ("ends", "wire"))
+        wire = parts["wire"]
+        if not isinstance(wire, yaml.ScalarNode) or wire.value not in {"true", "false"}:
+            raise self.fail(wire, f"{path}.wire", "true or false")
+        return parts["ends"], wire.value == "true"
 
     def ends(self, item: yaml.Node, path: str, nodes: dict[str, Node]) -> tuple[str, str]:
         if not isinstance(item, yaml.SequenceNode) or len(item.value) != 2:

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VeilNet in a lab: a Master, every node enrolled with a token of its own and up. All through the `veilnet` command."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from veilnet.lab.journal import LabError
+from veilnet.lab.lab import Lab
+from veilnet.lab.processes import spawn
+from veilnet.lab.topology import Node
+
+VEILNET = [str(Path(sys.executable).parent / "veilnet")]
+MASTER_PORT = 8443
+REALM = "lab"
+OVERLAY = "10.90.0.0/16"
+
+# Waits inside the namespace, in one process, until a TCP port accepts.
+_WAIT = """
+import socket, sys, time
+end = time.monotonic() + 30
+while True:
+    try:
+        socket.create_connection((sys.argv[1], int(sys.argv[2])), 1).close()
+        break
+    except OSError:
+        if time.monotonic() > end:
+            raise SystemExit(1)
+        time.sleep(0.05)
+"""
+
+
+class Fleet:
+    """The VeilNet processes of one lab."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.topology = lab.topology
+        self._admin = lab.directory / "admin-token"
+        self._started: dict[str, float] = {}
+        self.enrol_ms: dict[str, float] = {}
+        """From the start of a node's process to its enrolment on disk, of the nodes that this object started."""
+
+    # ---- the veilnet command --------------------------------------------------------------------------------------
+
+    def veilnet(self, node: str, *arguments: str, timeout: float = 60.0) -> str:
+        """Run `veilnet ARGUMENTS` inside a node; its standard output. Raises LabError with what it said."""
+        command = self.lab.command(node, [*VEILNET, *arguments])
+        done = subprocess.run(
+            command,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=os.environ | self.environment(node),
+        )
+        if done.returncode:
+            msg = f"{node}: `veilnet {' '.join(arguments)}` ended with {done.returncode}: {done.stderr.strip()[-2000:]}"
+            raise LabError(msg)
+        return done.stdout
+
+    def admin(self, *arguments: str) -> str:
+        return self.veilnet(self.topology.master.name, *arguments, "--admin-token", f"@{self._admin}")
+
+    def environment(self, node: str) -> dict[str, str]:
+        """What makes `veilnet` inside a node speak of that node."""
+        return {
+            "VEILNET_STATE_DIR": str(self.state_directory(node)),
+            "VEILNET_ADMIN_TOKEN_FILE": str(self._admin),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '/usr/bin:/bin')}",
+        }
+
+    def state_directory(self, node: str) -> Path:
+        return self.lab.node_directory(node) / "state"
+
+    def log(self, node: str) -> Path:
+        return self.lab.node_directory(node) / "log"
+
+    # ---- start and stop -------------------------------------------------------------------------------------------
+
+    def start(self, say: Callable[[str], None]) -> None:
+        """Master, realm, tokens, topology, nodes. `say` gets a line for each step."""
+        master = self.topology.master
+        say(f"Master on https://{master.management}:{MASTER_PORT}")
+        self.start_master()
+        self.make_realm()
+        say(f"realm {REALM} ({OVERLAY}), a token for each node, {len(self.topology.links)} edges")
+        self.make_tokens()
+        for node in self.topology.members:
+            self.start_node(node)
+        self.wait_enrolled()
+        self.make_edges()
+        self.wait_up()
+        for node in self.topology.members:
+            say(f"{node.name}: {node.role} up, {self.overlay_address(node.name)}")
+
+    def start_master(self) -> None:
+        """Make the Master's state once, serve, and wait until it accepts connections."""
+        master = self.topology.master
+        state = self.state_directory(master.name)
+        url = f"https://{master.management}:{MASTER_PORT}"
+        if not state.exists():
+            self.veilnet(
+                master.name,
+                "master",
+                "init",
+                "--url",
+                url,
+                "--state-dir",
+                str(state),
+                "--admin-token-file",
+                str(self._admin),
+            )
+        self._spawn(master.name, ["master", "serve", "--state-dir", str(state)])
+        wait = self.lab.command(master.name, [sys.executable, "-c", _WAIT, str(master.management), str(MASTER_PORT)])
+        if subprocess.run(wait, check=False).returncode:
+            msg = f"Master does not accept connections after 30 s; its log: {self.log(master.name)}"
+            raise LabError(msg)
+
+    def make_realm(self) -> None:
+        roles = {node.name: node.role for node in self.topology.members}
+        direct = any({roles[end] for end in link.ends} == {"conflux"} for link in self.topology.links)
+        self.admin("realm", "create", REALM, "--ipv4", OVERLAY, "--min-guardians", "0" if direct else "1")
+
+    def make_tokens(self) -> None:
+        """A one-off token for each member."""
+
+        def make(node: Node) -> None:
+            self.admin("token", "create", "--role", node.role, "--name", node.name, "-o", str(self.token(node.name)))
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(make, self.topology.members))
+
+    def make_edges(self) -> None:
+        edges = self.lab.directory / "edges.yml"
+        edges.write_text(json.dumps({"links": [list(link.ends) for link in self.topology.links]}), encoding="utf-8")
+        self.admin("topology", "apply", str(edges))
+
+    def token(self, node: str) -> Path:
+        return self.lab.node_directory(node) / "token"
+
+    def start_node(self, node: Node) -> subprocess.Popen[bytes]:
+        """Start (or start again) a node's daemon: `veilnet guardian up` or `conflux up` in the foreground."""
+        arguments = [node.role, "up", "--state-dir", str(self.state_directory(node.name))]
+        arguments += ["--instance", self.lab.instance(node.name)]
+        for peer in self.topology.neighbours(node.name):
+            arguments += ["--nic", f"u-{peer}"]
+        arguments += ["--token", f"@{self.token(node.name)}"]
+        self._started[node.name] = time.time()
+        return self._spawn(node.name, arguments)
+
+    def _spawn(self, node: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+        process = spawn(self.lab.namespace(node), [*VEILNET, *arguments], self.log(node), self.environment(node))
+        (self.lab.node_directory(node) / "pid").write_text(str(process.pid), encoding="ascii")
+        return process
+
+    def pid(self, node: str) -> int:
+        return int((self.lab.node_directory(node) / "pid").read_text(encoding="ascii"))
+
+    def kill(self, node: str, signum: signal.Signals = signal.SIGKILL) -> None:
+        """Signal a node's daemon (or the Master) and wait until it is gone."""
+        pid = self.pid(node)
+        handle = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(handle, signum)
+            if not _gone(handle, 10.0):
+                msg = f"{node}: process {pid} lives on after {signum.name}"
+                raise LabError(msg)
+        finally:
+            os.close(handle)
+
+    # ---- what the nodes say ---------------------------------------------------------------------------------------
+
+    def status(self, node: str) -> dict[str, Any]:
+        """`veilnet status --json` of a node."""
+        found: dict[str, Any] = json.loads(self.veilnet(node, "status", "--json"))
+        return found
+
+    def wait_enrolled(self, deadline: float = 60.0) -> None:
+        """Until every member has its certificate."""
+        for node in self.topology.members:
+            file = self.state_directory(node.name) / "node.json"
+            self._wait(node, file.is_file, "enrolled", deadline)
+            self.enrol_ms[node.name] = (file.stat().st_mtime - self._started[node.name]) * 1000
+
+    def wait_up(self, deadline: float = 60.0) -> None:
+        """Until every member has a data plane and the whole directory. Raises LabError naming the node and its log."""
+        for node in self.topology.members:
+            self._wait(node, lambda name=node.name: self._is_up(name), "up", deadline)
+
+    def _wait(self, node: Node, ready: Callable[[], bool], what: str, deadline: float) -> None:
+        end = time.monotonic() + deadline
+        while not ready():
+            if time.monotonic() > end or not Path(f"/proc/{self.pid(node.name)}").exists():
+                tail = self.log(node.name).read_text(encoding="utf-8", errors="replace")[-2000:]
+                msg = f"{node.name} is not {what} after {deadline:.0f} s, or has ended; the end of its log:\n{tail}"
+                raise LabError(msg)
+            time.sleep(0.05)
+
+    def _is_up(self, node: str) -> bool:
+        try:
+            return bool(self.status(node)["node"]["ipv4"])
+        except (LabError, KeyError, json.JSONDecodeError):
+            return False
+
+    def overlay_address(self, node: str) -> str:
+        return str(self.status(node)["node"]["ipv4"])
+
+
+def _gone(handle: int, seconds: float) -> bool:
+    """Whether the process of a pidfd ends within `seconds`; reaps it when it is our child."""
+    ready, _, _ = select.select([handle], [], [], seconds)
+    if ready:
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PIDFD, handle, os.WEXITED | os.WNOHANG)
+    return bool(ready)
