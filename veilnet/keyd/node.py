@@ -14,6 +14,7 @@ import random
 import ssl
 import time
 from collections.abc import AsyncGenerator, Callable
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from typing import Any, Final
 
 import httpx
@@ -23,6 +24,7 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from veilnet.enrolment_token import EnrolmentTokenText
 from veilnet.keyd.node_files import NodeError, NodeFiles, NodeInfo, read_info
 from veilnet.protocol.directory import (
+    Certificate,
     Directory,
     DirectoryError,
     Endpoint,
@@ -102,27 +104,30 @@ def _keep(files: NodeFiles, token: EnrolmentTokenText, pem: str | None, answer: 
         if fingerprint(ca_key).hex() != token.ca:
             raise NodeError("the Master answered with another realm key than the token pins: do not trust it")
         certificate = verify_certificate(answer["certificate"], ca_key, now)
-        credential = str(answer["credential"])
+        info, credential = _info(token, certificate, answer), str(answer["credential"])
     except (KeyError, TypeError, ValueError, DirectoryError) as error:
         raise NodeError(f"the Master's answer is not a valid enrolment: {error}") from error
     if certificate.key != files.identity_key():
         raise NodeError("the Master certified another key than ours: do not trust it")
-    info = NodeInfo(
-        id=str(answer["id"]),
-        name=certificate.name,
-        node=certificate.node.hex(),
-        realm=certificate.realm.hex(),
-        roles=sorted(certificate.roles),
-        ipv4=certificate.ipv4,
-        ipv6=certificate.ipv6,
-        url=token.url,
-    )
     files.write("ca.key", ca_key)
     files.write("credential", credential.encode())
     if pem is not None:
         files.write("master.pem", pem.encode())
     files.write("node.json", info.model_dump_json(indent=2).encode())
     return info
+
+
+def _info(token: EnrolmentTokenText, certificate: Certificate, answer: Any) -> NodeInfo:
+    return NodeInfo(
+        id=str(answer["id"]),
+        name=certificate.name,
+        node=certificate.node.hex(),
+        realm=certificate.realm.hex(),
+        roles=sorted(certificate.roles),
+        ipv4=IPv4Interface((certificate.ipv4, IPv4Network(answer["ipv4_range"]).prefixlen)),
+        ipv6=IPv6Interface((certificate.ipv6, IPv6Network(answer["ipv6_prefix"]).prefixlen)),
+        url=token.url,
+    )
 
 
 class MasterClient:

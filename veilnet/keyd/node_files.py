@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
 from typing import Final
 
@@ -49,8 +49,9 @@ class NodeInfo(BaseModel):
     node: str
     realm: str
     roles: list[str]
-    ipv4: IPv4Address
-    ipv6: IPv6Address
+    ipv4: IPv4Interface
+    """Overlay address with the length of the realm's range."""
+    ipv6: IPv6Interface
     url: str
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Annotated
 
 from pydantic import Field
@@ -30,6 +30,8 @@ class Enrolled(Out):
     roles: list[str]
     ipv4: IPv4Address
     ipv6: IPv6Address
+    ipv4_range: IPv4Network
+    ipv6_prefix: IPv6Network
     credential: str
     ca_key: str
     certificate: dict[str, str]

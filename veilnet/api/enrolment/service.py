@@ -92,16 +92,20 @@ async def _answer(session: AsyncSession, realm: Realm, node: Node) -> Enrolled:
     secret = new_secret()
     node.credential_hash = quick_hash(secret)
     await NodeRepository(session).add(node)
-    return Enrolled(
-        id=node.id,
-        node_id=node.node_id,
-        name=node.name,
-        roles=node.roles,
-        ipv4=node.ipv4,  # type: ignore[arg-type]
-        ipv6=node.ipv6,  # type: ignore[arg-type]
-        credential=bearer("vnn", node.id, secret),
-        ca_key=realm.ca_key,
-        certificate=node.certificate,
+    return Enrolled.model_validate(
+        {
+            "id": node.id,
+            "node_id": node.node_id,
+            "name": node.name,
+            "roles": node.roles,
+            "ipv4": node.ipv4,
+            "ipv6": node.ipv6,
+            "ipv4_range": realm.ipv4_range,
+            "ipv6_prefix": realm.ipv6_prefix,
+            "credential": bearer("vnn", node.id, secret),
+            "ca_key": realm.ca_key,
+            "certificate": node.certificate,
+        }
     )
 
 

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `veilnet` command: puts the parts together and turns errors into text and exit codes."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from veilnet.cli import doctor, master, node, realm, token
+from veilnet.cli.output import CliError, complain
+
+
+def build() -> typer.Typer:
+    app = typer.Typer(
+        name="veilnet",
+        help="VeilNet: a post-quantum, multi-hop overlay network.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,  # a traceback would show local variables, secrets among them
+        epilog="Exit codes: 0 done, 1 refused, 2 wrong usage, 3 nobody answered, 4 not permitted.",
+    )
+    app.add_typer(master.app, name="master")
+    app.add_typer(realm.app, name="realm")
+    app.add_typer(token.app, name="token")
+    app.add_typer(node.node_app, name="node")
+    app.add_typer(realm.topology_app, name="topology")
+    app.add_typer(node.role_app("guardian", "A relay."), name="guardian")
+    app.add_typer(node.role_app("conflux", "An endpoint."), name="conflux")
+    for command in (node.status, node.ping, node.paths, doctor.doctor):
+        app.command()(command)
+    return app
+
+
+def main() -> None:
+    try:
+        build()()
+    except CliError as error:
+        complain(error)
+        sys.exit(int(error.code))

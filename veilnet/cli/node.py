@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`veilnet guardian` and `conflux`; what a running node says (`status`, `ping`, `paths`); `node` for administrators."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from veilnet.cli import daemon
+from veilnet.cli.admin import AdminToken, AsJson, Realm, connect
+from veilnet.cli.output import Exit, fail, print_json, print_plain, print_rows
+from veilnet.cli.secret_input import read_secret
+
+STATE_ROOT: Final = Path("/var/lib/veilnet")
+
+Instance = Annotated[str, typer.Option("--instance", help="Name of this node on this host.")]
+node_app = typer.Typer(help="Enrolled nodes, for administrators.", no_args_is_help=True)
+
+
+def role_app(role: str, text: str) -> typer.Typer:
+    """`up`, `down` and `status` of a role; the two roles differ in nothing else here."""
+    app = typer.Typer(help=text, no_args_is_help=True)
+
+    @app.command()
+    def up(  # noqa: PLR0917 - each is an option of the command line
+        nic: Annotated[list[str], typer.Option("--nic", help="Underlay device; may be given again.")],
+        token: Annotated[
+            str | None,
+            typer.Option("--token", metavar="@FILE|-", help="Enrolment token, first time only; or $VEILNET_TOKEN."),
+        ] = None,
+        name: Annotated[str | None, typer.Option("--name", help="Default: this host's name.")] = None,
+        address: Annotated[
+            list[str] | None, typer.Option("--address", help="Address others use; default: the NIC's.")
+        ] = None,
+        knock_port: Annotated[
+            int | None, typer.Option("--knock-port", min=1, max=65535, help="Default: by chance, then the same.")
+        ] = None,
+        device: Annotated[str, typer.Option("--device", help="Overlay device.")] = "veil0",
+        instance: Instance = "default",
+        state_dir: Annotated[
+            Path | None, typer.Option("--state-dir", help="Keys and documents; default /var/lib/veilnet/INSTANCE.")
+        ] = None,
+        allow_generic: Annotated[
+            bool, typer.Option("--allow-generic", help="Take generic XDP (slower) where native is not to be had.")
+        ] = False,
+        dark: Annotated[bool, typer.Option("--dark", help="Drop strangers' datagrams on our ports.")] = False,
+        foreground: Annotated[bool, typer.Option("--foreground", help="Stay; for service managers.")] = False,
+    ) -> None:
+        """Enrol if need be, attach the data plane, start the key daemon."""
+        from veilnet.cli.bring_up import Wanted, bring_up  # noqa: PLC0415 - bcc loads slowly, and only here
+
+        token_text = read_secret(token, "VEILNET_TOKEN", "enrolment token")
+        wanted = Wanted(
+            role=role,
+            instance=instance,
+            state_dir=state_dir or STATE_ROOT / instance,
+            nics=tuple(nic),
+            addresses=tuple(address or ()),
+            knock_port=knock_port,
+            device=device,
+            name=name,
+            allow_generic=allow_generic,
+            dark=dark,
+            foreground=foreground,
+        )
+        bring_up(wanted, token_text)
+
+    @app.command()
+    def down(instance: Instance = "default") -> None:
+        """Stop the key daemon, detach, unpin. The identity stays in the state directory."""
+        from veilnet.cli.bring_up import take_down  # noqa: PLC0415
+
+        take_down(instance)
+
+    app.command()(status)
+    return app
+
+
+def status(instance: Instance = "default", as_json: AsJson = False) -> None:
+    """What the running node knows of itself."""
+    answer = daemon.ask(instance, {"command": "status"})
+    if as_json:
+        print_json(answer)
+        return
+    for key, value in answer.items():
+        print_plain(f"{key}: {_short(value)}")
+
+
+def _short(value: Any) -> str:
+    """One line of a status value: counts instead of long lists."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_short(item)}" for key, item in value.items()) or "none"
+    return f"{len(value)}" if isinstance(value, list) else str(value)
+
+
+def ping(
+    name: str,
+    instance: Instance = "default",
+    timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds.")] = 10.0,
+    as_json: AsJson = False,
+) -> None:
+    """Reach another node end to end, through a path of its own if there is none yet."""
+    answer = daemon.ask(instance, {"command": "ping", "name": name, "timeout": timeout}, timeout + 5.0)
+    if as_json:
+        print_json(answer)
+    if not answer.get("ok", False):
+        fail(f"{name} did not answer within {timeout:g} s", "`veilnet paths` shows what was tried", Exit.UNREACHABLE)
+    if not as_json:
+        print_plain(f"{name}: {answer['rtt_ms']:.3f} ms")
+
+
+def paths(instance: Instance = "default", as_json: AsJson = False) -> None:
+    """Paths to other nodes, as this node uses them."""
+    rows = daemon.ask(instance, {"command": "paths"}).get("paths", [])
+    print_rows(rows, ("peer", "hops", "state", "rtt_ms"), as_json=as_json)
+
+
+@node_app.command("list")
+def list_nodes(realm: Realm = None, admin_token: AdminToken = None, as_json: AsJson = False) -> None:
+    """Nodes and when they were last seen."""
+    params = {} if realm is None else {"realm": realm}
+    columns = ("name", "id", "roles", "ipv4", "state", "connected", "last_seen_at")
+    print_rows(connect(admin_token).items("/nodes", params), columns, as_json=as_json)
+
+
+@node_app.command("revoke")
+def revoke_node(name: str, realm: Realm = None, admin_token: AdminToken = None) -> None:
+    """Cut a node (by name or id) off: no credential, no edges, not in the next snapshot."""
+    client = connect(admin_token)
+    params = {} if realm is None else {"realm": realm}
+    found = [
+        node
+        for node in client.items("/nodes", params)
+        if node["state"] == "active" and name in {node["name"], node["id"], node["node_id"]}
+    ]
+    if len(found) != 1:
+        what = "no active node" if not found else f"{len(found)} nodes in different realms"
+        fail(f"{what} with the name or id {name}", "see `veilnet node list`, or add --realm", Exit.USAGE)
+    client.call("POST", f"/nodes/{found[0]['id']}/revoke")

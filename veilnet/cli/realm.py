@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`veilnet realm` and `veilnet topology`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from veilnet.cli.admin import AdminToken, AsJson, Realm, connect
+from veilnet.cli.output import Exit, fail, print_json, print_rows, say
+
+app = typer.Typer(help="Realms: one network, one CA, one address range.", no_args_is_help=True)
+topology_app = typer.Typer(help="Which nodes are neighbours.", no_args_is_help=True)
+
+_COLUMNS = ("name", "id", "ipv4_range", "ipv6_prefix", "version", "created_at")
+MinGuardians = Annotated[int | None, typer.Option("--min-guardians", help="Relays on every path, at least.")]
+RekeySeconds = Annotated[int | None, typer.Option("--rekey-seconds", help="Life of a key.")]
+IdleSeconds = Annotated[int | None, typer.Option("--idle-seconds", help="Silence after which a link dissolves.")]
+
+
+def _given(**settings: int | None) -> dict[str, int]:
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+@app.command()
+def create(  # noqa: PLR0917 - each is an option of the command line
+    name: str,
+    ipv4: Annotated[str, typer.Option("--ipv4", help="Overlay range, /8 to /28.")] = "10.90.0.0/16",
+    min_guardians: MinGuardians = None,
+    rekey_seconds: RekeySeconds = None,
+    idle_seconds: IdleSeconds = None,
+    admin_token: AdminToken = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a realm with a CA key of its own."""
+    settings = _given(min_guardians=min_guardians, rekey_seconds=rekey_seconds, idle_seconds=idle_seconds)
+    body = {"name": name, "ipv4_range": ipv4, "settings": settings}
+    print_rows([connect(admin_token).call("POST", "/realms", body)], _COLUMNS, as_json=as_json)
+
+
+@app.command("list")
+def list_realms(admin_token: AdminToken = None, as_json: AsJson = False) -> None:
+    """Realms of the Master."""
+    print_rows(connect(admin_token).items("/realms"), _COLUMNS, as_json=as_json)
+
+
+@app.command()
+def settings(
+    name: Annotated[str | None, typer.Argument(help="Not needed while there is only one.")] = None,
+    min_guardians: MinGuardians = None,
+    rekey_seconds: RekeySeconds = None,
+    idle_seconds: IdleSeconds = None,
+    admin_token: AdminToken = None,
+) -> None:
+    """Show a realm's settings, or change those that are given; nodes follow within seconds."""
+    client = connect(admin_token)
+    name = client.realm(name)
+    current = client.call("GET", f"/realms/{name}")["settings"]
+    changes = _given(min_guardians=min_guardians, rekey_seconds=rekey_seconds, idle_seconds=idle_seconds)
+    if changes:
+        current = client.call("PUT", f"/realms/{name}/settings", {**current, **changes})["settings"]
+    print_json(current)
+
+
+@topology_app.command()
+def link(a: str, b: str, realm: Realm = None, admin_token: AdminToken = None) -> None:
+    """Let two nodes (by name or id) be neighbours."""
+    client = connect(admin_token)
+    client.call("POST", f"/realms/{client.realm(realm)}/edges", {"a": a, "b": b})
+
+
+@topology_app.command()
+def unlink(a: str, b: str, realm: Realm = None, admin_token: AdminToken = None) -> None:
+    """Take an edge away."""
+    client = connect(admin_token)
+    path = f"/realms/{client.realm(realm)}/edges"
+    for edge in client.call("GET", path)["edges"]:
+        if {a, b} <= {value for end in ("a", "b") for value in edge[end].values()}:
+            client.call("DELETE", f"{path}/{edge['id']}")
+            return
+    fail(f"{a} and {b} are not neighbours", "see `veilnet topology show`")
+
+
+@topology_app.command()
+def show(realm: Realm = None, admin_token: AdminToken = None, as_json: AsJson = False) -> None:
+    """All edges of the realm."""
+    client = connect(admin_token)
+    edges = client.call("GET", f"/realms/{client.realm(realm)}/edges")["edges"]
+    rows = edges if as_json else [{"a": edge["a"]["name"], "b": edge["b"]["name"]} for edge in edges]
+    print_rows(rows, ("a", "b"), as_json=as_json)
+
+
+@topology_app.command()
+def apply(file: Path, realm: Realm = None, admin_token: AdminToken = None) -> None:
+    """Make the realm's edges exactly the `links: [[a, b], ...]` of a YAML file."""
+    edges = _links(file)
+    client = connect(admin_token)
+    client.call("PUT", f"/realms/{client.realm(realm)}/edges", {"edges": edges})
+    say(f"{len(edges)} edges")
+
+
+def _links(file: Path) -> list[dict[str, str]]:
+    try:
+        document: Any = yaml.safe_load(file.read_text())
+    except OSError as error:
+        fail(f"{file}: {error.strerror}", code=Exit.USAGE)
+    except yaml.YAMLError as error:
+        fail(f"{file} is not YAML: {error}", code=Exit.USAGE)
+    links = document.get("links") if isinstance(document, dict) else None
+    if not isinstance(links, list) or any(not isinstance(pair, list) or len(pair) != 2 for pair in links):
+        fail(f"{file}: needs `links:`, a list of pairs like [a, b]", code=Exit.USAGE)
+    return [{"a": str(one), "b": str(other)} for one, other in links]
