@@ -48,11 +48,16 @@ class BiscuitJar:
         self._rng = rng
         self._keys: list[BiscuitKey] = []
 
+    @staticmethod
+    def _is_current(key: BiscuitKey, now: float) -> bool:
+        return 0 <= now - key.made < BISCUIT_ROTATE and len(key.used) < BISCUIT_USED_MAX
+
     def _rotate(self, now: float) -> list[BiscuitKey]:
         """Newest first. A key whose time is over is gone before anything is opened with it."""
+        if self._keys and self._is_current(self._keys[0], now) and now - self._keys[-1].made < 2 * BISCUIT_ROTATE:
+            return self._keys
         keep = [k for k in self._keys if 0 <= now - k.made < 2 * BISCUIT_ROTATE]
-        fresh = keep and now - keep[0].made < BISCUIT_ROTATE and len(keep[0].used) < BISCUIT_USED_MAX
-        if not fresh:
+        if not keep or not self._is_current(keep[0], now):
             keep.insert(0, BiscuitKey(bytearray(self._rng(KEY_LEN)), now))
         keep = keep[:2]
         for old in self._keys:
