@@ -72,12 +72,28 @@ def base(world: h.World) -> None:
     world.put_circuit(END, kind=c.CIRCUIT_END, in_link=1)
 
 
+def set_link(world: h.World, index: int, **fields: Any) -> None:
+    """Write single fields of a link."""
+    for name, value in fields.items():
+        setattr(world.links[index], name, value)
+
+
 def frame(label: int = FORWARD, budget: int = 9, counter: int = 5, body: bytes = BODY, key: o.SipKey = K_IN) -> bytes:
     return o.seal(key, label, budget, counter, body)
 
 
 def packet(payload: bytes | None = None, flow: o.Flow = IN, **ip: Any) -> bytes:
     return bytes(o.packet(flow, frame() if payload is None else payload, **ip))
+
+
+_HEADERS = bytes(o.packet(IN, b""))[:42]
+
+
+def wire(payload: bytes) -> bytes:
+    """As `packet(payload)`, without checksums and a hundred times as fast, for tests of many frames."""
+    size = len(payload)
+    ip = _HEADERS[:16] + (size + 28).to_bytes(2, "big") + _HEADERS[18:38]
+    return ip + (size + 8).to_bytes(2, "big") + _HEADERS[40:] + payload
 
 
 def forwarded(

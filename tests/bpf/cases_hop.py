@@ -29,6 +29,7 @@ from tests.bpf.cases import (
     forwarded,
     frame,
     packet,
+    set_link,
 )
 from veilnet import contract as c
 
@@ -45,11 +46,7 @@ def both(*changes: Change) -> Change:
 
 
 def link(index: int, **fields: Any) -> Change:
-    def change(world: h.World) -> None:
-        for name, value in fields.items():
-            setattr(world.links[index], name, value)
-
-    return change
+    return lambda world: set_link(world, index, **fields)
 
 
 def circuit(label: int = FORWARD, **fields: int) -> Change:
