@@ -73,15 +73,15 @@ def run(lab: Lab) -> Figures:
     first = measure.first_packet_ms(lab, CLIENT, address)
     print("== ping, TCP, UDP through the tunnel")
     before = {name: fleet.status(name) for name in members}
-    figures = (
-        measure.rtt_ms(lab, CLIENT, address),
-        measure.tcp_mbit(lab, CLIENT, SERVER, address),
-        measure.udp_kpps(lab, CLIENT, SERVER, address)[0],
-    )
+    rtt = measure.rtt_ms(lab, CLIENT, address)
+    tcp = measure.tcp_mbit(lab, CLIENT, SERVER, address)
+    udp, _ = measure.udp_kpps(lab, CLIENT, SERVER, address)
     after = {name: fleet.status(name) for name in members}
     stream = next(row for row in after[CLIENT]["streams"] if row["peer"] == SERVER and row["path"])
     return Figures(
-        *(round(value, 3) for value in figures),
+        rtt_ms=round(rtt, 3),
+        tcp_mbit=round(tcp, 1),
+        udp_kpps=round(udp, 1),
         hops=sum(lab.topology.nodes[name].role == "guardian" for name in stream["path"]),
         suite=after[CLIENT]["suite"],
         first_packet_ms=round(first, 1),

@@ -11,13 +11,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from veilnet.lab.journal import LabError
-from veilnet.lab.lab import Lab
+from veilnet.lab.lab import RUN, Lab
+from veilnet.lab.net import nic
 from veilnet.lab.processes import spawn
 from veilnet.lab.topology import Node
 
@@ -48,9 +49,8 @@ class Fleet:
         self.lab = lab
         self.topology = lab.topology
         self._admin = lab.directory / "admin-token"
-        self._started: dict[str, float] = {}
         self.enrol_ms: dict[str, float] = {}
-        """From the start of a node's process to its enrolment on disk, of the nodes that this object started."""
+        """From the start of a node's process to its enrolment on disk, of the nodes that this object enrolled."""
 
     # ---- the veilnet command --------------------------------------------------------------------------------------
 
@@ -76,8 +76,7 @@ class Fleet:
     def environment(self, node: str) -> dict[str, str]:
         """What makes `veilnet` inside a node speak of that node."""
         return {
-            "VEILNET_STATE_DIR": str(self.state_directory(node)),
-            "VEILNET_ADMIN_TOKEN_FILE": str(self._admin),
+            "VEILNET_INSTANCE": self.lab.instance(node),
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '/usr/bin:/bin')}",
         }
 
@@ -97,11 +96,9 @@ class Fleet:
         self.make_realm()
         say(f"realm {REALM} ({OVERLAY}), a token for each node, {len(self.topology.links)} edges")
         self.make_tokens()
-        for node in self.topology.members:
-            self.start_node(node)
-        self.wait_enrolled()
+        self.start_nodes()
         self.make_edges()
-        self.wait_up()
+        self.wait_connected()
         for node in self.topology.members:
             say(f"{node.name}: {node.role} up, {self.overlay_address(node.name)}")
 
@@ -122,7 +119,13 @@ class Fleet:
                 "--admin-token-file",
                 str(self._admin),
             )
-        self._spawn(master.name, ["master", "serve", "--state-dir", str(state)])
+        process = spawn(
+            self.lab.namespace(master.name),
+            [*VEILNET, "master", "serve", "--state-dir", str(state)],
+            self.log(master.name),
+            self.environment(master.name),
+        )
+        (self.lab.node_directory(master.name) / "pid").write_text(str(process.pid), encoding="ascii")
         wait = self.lab.command(master.name, [sys.executable, "-c", _WAIT, str(master.management), str(MASTER_PORT)])
         if subprocess.run(wait, check=False).returncode:
             msg = f"Master does not accept connections after 30 s; its log: {self.log(master.name)}"
@@ -150,26 +153,34 @@ class Fleet:
     def token(self, node: str) -> Path:
         return self.lab.node_directory(node) / "token"
 
-    def start_node(self, node: Node) -> subprocess.Popen[bytes]:
-        """Start (or start again) a node's daemon: `veilnet guardian up` or `conflux up` in the foreground."""
-        arguments = [node.role, "up", "--state-dir", str(self.state_directory(node.name))]
-        arguments += ["--instance", self.lab.instance(node.name)]
-        for peer in self.topology.neighbours(node.name):
-            arguments += ["--nic", f"u-{peer}"]
-        arguments += ["--token", f"@{self.token(node.name)}"]
-        self._started[node.name] = time.time()
-        return self._spawn(node.name, arguments)
+    def start_nodes(self) -> None:
+        """All members, two at a time: compiling their programs is what takes the time."""
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(self.start_node, self.topology.members))
 
-    def _spawn(self, node: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-        process = spawn(self.lab.namespace(node), [*VEILNET, *arguments], self.log(node), self.environment(node))
-        (self.lab.node_directory(node) / "pid").write_text(str(process.pid), encoding="ascii")
-        return process
+    def start_node(self, node: Node) -> None:
+        """Bring a node up, or up again after its daemon was killed: `veilnet guardian up` or `conflux up`."""
+        arguments = ["--state-dir", str(self.state_directory(node.name)), "--instance", self.lab.instance(node.name)]
+        for peer in self.topology.neighbours(node.name):
+            arguments += ["--nic", nic(peer)]
+        enrolled = self.state_directory(node.name) / "node.json"
+        first = not enrolled.exists()
+        if first:
+            arguments += ["--token", f"@{self.token(node.name)}"]
+        start = time.time()
+        self.veilnet(node.name, node.role, "up", *arguments)
+        if first:
+            self.enrol_ms[node.name] = (enrolled.stat().st_mtime - start) * 1000
 
     def pid(self, node: str) -> int:
-        return int((self.lab.node_directory(node) / "pid").read_text(encoding="ascii"))
+        """The Master's process, or a node's key daemon."""
+        file = self.lab.node_directory(node) / "pid"
+        if node != self.topology.master.name:
+            file = RUN / self.lab.instance(node) / "keyd.pid"
+        return int(file.read_text(encoding="ascii"))
 
     def kill(self, node: str, signum: signal.Signals = signal.SIGKILL) -> None:
-        """Signal a node's daemon (or the Master) and wait until it is gone."""
+        """Signal the Master or a node's daemon and wait until it is gone."""
         pid = self.pid(node)
         handle = os.pidfd_open(pid)
         try:
@@ -184,35 +195,21 @@ class Fleet:
 
     def status(self, node: str) -> dict[str, Any]:
         """`veilnet status --json` of a node."""
-        found: dict[str, Any] = json.loads(self.veilnet(node, "status", "--json"))
+        found: dict[str, Any] = json.loads(
+            self.veilnet(node, "status", "--json", "--instance", self.lab.instance(node))
+        )
         return found
 
-    def wait_enrolled(self, deadline: float = 60.0) -> None:
-        """Until every member has its certificate."""
-        for node in self.topology.members:
-            file = self.state_directory(node.name) / "node.json"
-            self._wait(node, file.is_file, "enrolled", deadline)
-            self.enrol_ms[node.name] = (file.stat().st_mtime - self._started[node.name]) * 1000
-
-    def wait_up(self, deadline: float = 60.0) -> None:
-        """Until every member has a data plane and the whole directory. Raises LabError naming the node and its log."""
-        for node in self.topology.members:
-            self._wait(node, lambda name=node.name: self._is_up(name), "up", deadline)
-
-    def _wait(self, node: Node, ready: Callable[[], bool], what: str, deadline: float) -> None:
+    def wait_connected(self, deadline: float = 30.0) -> None:
+        """Until every member knows the whole directory: all other nodes and their edges."""
         end = time.monotonic() + deadline
-        while not ready():
-            if time.monotonic() > end or not Path(f"/proc/{self.pid(node.name)}").exists():
-                tail = self.log(node.name).read_text(encoding="utf-8", errors="replace")[-2000:]
-                msg = f"{node.name} is not {what} after {deadline:.0f} s, or has ended; the end of its log:\n{tail}"
-                raise LabError(msg)
-            time.sleep(0.05)
-
-    def _is_up(self, node: str) -> bool:
-        try:
-            return bool(self.status(node)["node"]["ipv4"])
-        except (LabError, KeyError, json.JSONDecodeError):
-            return False
+        version = max(int(self.status(node.name)["version"]) for node in self.topology.members)
+        for node in self.topology.members:
+            while int(self.status(node.name)["version"]) < version:
+                if time.monotonic() > end:
+                    msg = f"{node.name} has no snapshot of version {version} after {deadline:.0f} s"
+                    raise LabError(msg)
+                time.sleep(0.1)
 
     def overlay_address(self, node: str) -> str:
         return str(self.status(node)["node"]["ipv4"])

@@ -13,6 +13,7 @@ from veilnet.lab.journal import BASE, Journal, LabError, exclusive, labs
 from veilnet.lab.topology import Topology, parse, read
 
 PIN_BASE = Path("/sys/fs/bpf")
+RUN = Path("/run/veilnet")  # pid files and control sockets of key daemons, by instance
 
 
 class Lab:
@@ -123,7 +124,10 @@ def leftovers() -> list[str]:
 
 
 def _remove_instance(name: str) -> None:
-    """Pins of one data plane under every layout of the contract, then the directories that this leaves empty."""
+    """Pins of one node under every layout of the contract, its run directory, then what this leaves empty."""
+    shutil.rmtree(RUN / name, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        RUN.rmdir()
     for path in PIN_BASE.glob(f"veilnet/*/{name}"):
         _remove_pins(path)
         with contextlib.suppress(OSError):  # another data plane is pinned there
