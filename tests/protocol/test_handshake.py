@@ -369,6 +369,11 @@ def test_secrets_are_not_in_the_representation() -> None:
     accepted = r.receive(padded(i.confirm()), ORIGIN, NOW)
     assert isinstance(accepted, Accepted)
     assert repr(accepted.secret) not in repr(accepted)
+    confirm = i.confirm()
     i.wipe()
     with pytest.raises(LocalError):
         _ = i.secret
+    assert i.confirm() == confirm
+    for hello in i.hellos():
+        i.receive(answer(r, hello))
+    assert not i.ready_to_confirm

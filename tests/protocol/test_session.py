@@ -267,6 +267,17 @@ def test_wipe() -> None:
     pair.i.wipe()
     assert len(held) == 3
     assert not any(any(secret) for secret in held)
+    body = pair.r.seal(Ping(1), NOW_NS)[0]
+    with pytest.raises(RemoteError, match="auth"):
+        pair.i.open(body)
+    pair.i.retire()
+    for use in (pair.i.start_rekey, pair.i.keys, pair.i.to_bytes, lambda: pair.i.seal(Ping(1), NOW_NS)):
+        with pytest.raises(LocalError):
+            use()
+    request = sessions(Mode.LINK).i.start_rekey()
+    pair.r.wipe()
+    with pytest.raises(LocalError):
+        pair.r.on_rekey(request)
     assert repr(b"secret" * 6) not in repr(
         Session(PROVIDER, reproducible("w"), b"secret__" * 4, Mode.LINK, initiator=True)
     )

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass, field
 
 from veilnet.contract import AEAD_TAG_LEN, HS_BODY_LEN, LANE_CONTROL, SHDR_LEN
-from veilnet.protocol.crypto import NONCE_LEN, Provider, Rng
+from veilnet.protocol.crypto import KEY_LEN, NONCE_LEN, Provider, Rng, require
 from veilnet.protocol.errors import LocalError, Reason, RemoteError
 from veilnet.protocol.frame import mask_stream_header, pack_stream_header
 from veilnet.protocol.transcript import Mode
@@ -61,6 +61,7 @@ class ControlChannel:
 
         Each call gives fresh bytes under fresh sequences, so a repeat is a new call.
         """
+        require(self.tx_key, KEY_LEN, "control key")
         if not 0 < len(message) <= PARTS_MAX * PART_DATA:
             raise LocalError("control message length")
         chunks = [message[at : at + PART_DATA] for at in range(0, len(message), PART_DATA)]

@@ -25,6 +25,7 @@ from veilnet.protocol.crypto import (
     KEM_PUBLIC_LEN,
     KEM_SEED_LEN,
     X25519_LEN,
+    KemKey,
     Provider,
     Rng,
     require,
@@ -126,12 +127,14 @@ class Initiator:
         self._own = own
         self._id = own.node_id if own else ANONYMOUS
         self._x = provider.dh_key(rng(X25519_LEN))  # HA1
-        self._e = provider.kem_key(rng(KEM_SEED_LEN))  # HB1
+        self._e: KemKey | None = provider.kem_key(rng(KEM_SEED_LEN))  # HB1
+        self._hello_b = bytes([Kind.HELLO_B]) + self._e.public
         self._transcript = Transcript(provider, start(realm, mode, peer))
         self._hello_a = self._make_hello_a(provider, int(now))
         self._reply_a: tuple[bytes, bytes, Transcript] | None = None
         self._reply_b: tuple[bytes, bytes] | None = None
         self._confirm: bytes | None = None
+        self._wiped = False
         self._secret: bytes | None = None
 
     def _make_hello_a(self, provider: Provider, now: int) -> bytes:
@@ -146,7 +149,7 @@ class Initiator:
 
     def hellos(self) -> tuple[bytes, bytes]:
         """(hello A, hello B) payloads. Repeat A while `wants_reply_a`, B while `wants_reply_b`."""
-        return self._hello_a, bytes([Kind.HELLO_B]) + self._e.public  # HB1
+        return self._hello_a, self._hello_b
 
     @property
     def wants_reply_a(self) -> bool:
@@ -161,12 +164,14 @@ class Initiator:
         return not (self.wants_reply_a or self.wants_reply_b)
 
     def receive(self, payload: bytes) -> None:
-        """Take a reply. The first valid one of each kind counts, later ones are ignored.
+        """Take a reply. The first valid one of each kind counts, later ones are ignored, and all after `wipe`.
 
         RemoteError: LENGTH, KIND, PADDING, AUTH, KEY. Reply B can't be checked alone: a forged one makes the confirm
         fail, so give up after the repeats and start again with a new Initiator.
         """
         kind = parse_kind(payload)
+        if self._wiped:
+            return
         if kind is Kind.REPLY_A:
             if self.wants_reply_a:
                 self._reply_a = self._open_reply_a(payload)
@@ -191,6 +196,8 @@ class Initiator:
         return x_r, biscuit_a, t
 
     def _open_reply_b(self, payload: bytes) -> tuple[bytes, bytes]:
+        if self._e is None:
+            raise LocalError("handshake is wiped")
         ct_e, biscuit_b = split(payload, KEM_CIPHERTEXT_LEN, BISCUIT_B_LEN)
         ss_e = self._e.decaps(ct_e)  # CF2
         return ephemeral_digest(self._e.public, ct_e, ss_e), biscuit_b
@@ -216,10 +223,12 @@ class Initiator:
         return self._secret
 
     def wipe(self) -> None:
-        """Drop every secret; the object is of no use after."""
+        """Drop every secret, once `secret` is taken; hellos and a confirm that was made can still be repeated."""
+        self._wiped = True
         self._transcript.ck = b""
         self._reply_a = self._reply_b = self._secret = None
-        del self._x, self._e
+        del self._x
+        self._e = None
 
 
 class Responder:

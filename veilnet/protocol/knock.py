@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Handshake datagrams (docs/protocol.md, section 5): knock keys, and 1232 bytes that look random.
 
-`payload` is `kind 1 | fields` without its zero padding on the way in, and padded to PAYLOAD_LEN (1204) on the way out:
-the field codecs of `handshake.py` check the padding. Times are unix seconds.
+`payload` is `kind 1 | fields`. Sealing pads it with zeros to PAYLOAD_LEN (1204) bytes, opening returns all of them;
+`transcript.parse_kind` checks the padding. Times are unix seconds.
 """
 
 from __future__ import annotations

@@ -131,7 +131,8 @@ class Session:
         self._set_control_keys()
 
     def _directions(self, ck: bytes | bytearray) -> tuple[DirectionKeys, DirectionKeys]:
-        """(tx, rx)."""
+        """(tx, rx). LocalError after `wipe`."""
+        require(ck, SECRET_LEN, "key of a session in use")
         i2r, r2i = DirectionKeys(bytes(ck), b"i2r"), DirectionKeys(bytes(ck), b"r2i")
         return (i2r, r2i) if self.initiator else (r2i, i2r)
 
@@ -176,6 +177,7 @@ class Session:
     def start_rekey(self) -> Rekey:
         """A fresh REKEY for the next epoch. Repeat the message; after some repeats without an answer call this again,
         because a responder that restarted has lost its answer. Initiator only."""
+        require(self._ck, SECRET_LEN, "key of a session in use")
         if not self.initiator or self.epoch == EPOCH_MAX:
             raise LocalError("the initiator rekeys, up to the last epoch")
         self._drop_pending()
@@ -198,6 +200,7 @@ class Session:
         return self._pending.message if self._pending else None
 
     def _next_ck(self, request: Rekey, y: bytes, ct: bytes, shared: bytes) -> bytes:
+        require(self._ck, SECRET_LEN, "key of a session in use")
         chain = h(self._ck, b"chain")  # SK3
         epoch = request.epoch.to_bytes(4, "little")
         return h(chain, b"rekey", request.x + request.ek + y + ct + shared + epoch)  # RK2
@@ -267,11 +270,12 @@ class Session:
     def retire(self) -> None:
         """Drop the previous epoch's control key; at RETIRE_SECONDS after the switch, or earlier by `open`."""
         self._previous_rx = None  # RK5
-        self._set_control_keys()
+        self._channel.rx_keys.pop(self.epoch - 1, None)
 
     def wipe(self) -> None:
-        """Drop all secrets; the session is of no use after."""
+        """Drop all secrets. Afterwards nothing opens (AUTH), and sealing, keys and rekey are LocalErrors."""
         wipe(self._ck)
+        self._ck = bytearray()
         wipe(self._next)
         self._drop_pending()
         self._next = self._previous_rx = self._switch = None
@@ -282,6 +286,7 @@ class Session:
     def to_bytes(self) -> bytes:
         """STATE_LEN bytes, secret, for the pinned state map and nowhere else."""
         pending = self._pending
+        require(self._ck, SECRET_LEN, "key of a session in use")
         present = (
             (_HAS_NEXT if self._next else 0)
             | (_HAS_PREVIOUS if self._previous_rx else 0)
