@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m bench SUITE [--json FILE] [--runs N]`: print a table of figures and ratios."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+
+from bench.report import Row, table
+
+SUITES = ("aead", "hop", "handshake", "relay", "tunnel")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench", description="VeilNet beside its peers; medians of several runs.")
+    parser.add_argument("suite", choices=[*SUITES, "all"])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and conditions to FILE too")
+    parser.add_argument("--runs", type=int, default=3, help="runs per figure, of which the median counts (default: 3)")
+    arguments = parser.parse_args()
+    names = SUITES if arguments.suite == "all" else (arguments.suite,)
+    rows: list[Row] = []
+    for name in names:
+        rows += importlib.import_module(f"bench.{name}").rows(max(1, arguments.runs))
+        print(table(rows), flush=True)
+    if arguments.json:
+        document = {"conditions": conditions(arguments.runs), "rows": rows}
+        arguments.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def conditions(runs: int) -> dict[str, str | int | float]:
+    """What a reader needs to judge the figures."""
+    cpu = [line for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if "model name" in line]
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "kernel": platform.release(),
+        "cpu": cpu[0].partition(":")[2].strip() if cpu else "unknown",
+        "cores": os.cpu_count() or 0,
+        "load_at_end": os.getloadavg()[0],
+        "runs": runs,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
