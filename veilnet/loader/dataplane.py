@@ -79,19 +79,10 @@ def up(spec: Spec) -> UpFacts:
             emit_on = pair.peer_ifindex
         facts = _install(spec, pin_dir, places, emit_on, undo)
         undo.pop_all()
-    _retire(spec.instance, pin_dir, {nic for nic, _ in places})
-    return UpFacts(pin_dir, facts[0], pair, facts[1])
-
-
-def _retire(instance: str, pin_dir: Path, keep: Collection[str]) -> None:
-    """Leave devices that are no longer asked for, and drop the pins of earlier contracts."""
-    ours = pins.program_ids(instance)
-    for nic in attach.attached(ours):
-        if nic not in keep:
-            attach.detach_xdp(nic, ours=ours)
-    for other in pins.instance_dirs(instance):
-        if other != pin_dir:
+    for other in pins.instance_dirs(spec.instance):
+        if other != pin_dir:  # of an earlier contract, and no longer attached
             pins.remove_dir(other)
+    return UpFacts(pin_dir, facts[0], pair, facts[1])
 
 
 def _inner_mtu(nics: Sequence[str]) -> int:
@@ -153,9 +144,17 @@ def _install(
             facts.append(fact)
         if emit_on:
             attach.attach_emit(emit_on, loaded["veil_emit"].fd)
+        _leave(ours, {nic for nic, _ in places})
         for name, path in staged.items():
             pins.commit_program(path, name)
         return tuple(facts), {name: fresh.seconds for name, fresh in loaded.items()}
+
+
+def _leave(ours: Collection[int], keep: Collection[str]) -> None:
+    """Detach from devices that are no longer asked for, while the pins still tell which programs are ours."""
+    for nic in attach.attached(ours):
+        if nic not in keep:
+            attach.detach_xdp(nic, ours=ours)
 
 
 def _restorer(fact: AttachFacts, ours: dict[int, Path]) -> Callable[[], None]:
