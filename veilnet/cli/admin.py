@@ -33,17 +33,14 @@ Realm = Annotated[str | None, typer.Option("--realm", help="Name or id; not need
 class AdminClient:
     def __init__(self, token: AdminTokenText) -> None:
         self._url = token.url
-        self._client = httpx.Client(
-            base_url=f"{token.url}/api/v1",
-            headers={"Authorization": f"Bearer {token.token}"},
-            verify=_tls(token),
-            timeout=TIMEOUT,
-            trust_env=False,
-        )
+        self._headers = {"Authorization": f"Bearer {token.token}"}
+        self._tls = _tls(token)
 
     def call(self, method: str, path: str, body: Any = None, params: dict[str, str] | None = None) -> Any:
         try:
-            response = self._client.request(method, path, json=body, params=params)
+            with httpx.Client(verify=self._tls, timeout=TIMEOUT, trust_env=False) as client:
+                url = f"{self._url}/api/v1{path}"
+                response = client.request(method, url, headers=self._headers, json=body, params=params)
         except httpx.HTTPError as error:
             unreachable(self._url, error)
         if not response.is_success:

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-
 PIPED_WIDTH: Final = 240  # columns; a pipe has none of its own, and wrapped cells can't be cut
 
 
