@@ -253,3 +253,23 @@ class RelayRig:
         ctx = libbpf.xdp_ctx(frame, ingress_ifindex=self.index["e0"])
         with inside(self.edge):
             libbpf.test_run(generator.fd, bytes(frame), ctx_in=ctx, live_frames=True, repeat=repeat)
+
+
+WIRE_A, WIRE_F, WIRE_B = "vbench-a", "vbench-f", "vbench-b"
+WIRE_ADDRESS_A, WIRE_ADDRESS_B = "10.78.0.1", "10.78.1.1"
+
+
+@contextmanager
+def wire(*, offload: bool = False) -> Iterator[None]:
+    """a ── f ── b: two hosts and the kernel's forwarding between them, MTU 1500."""
+    with namespaces(WIRE_A, WIRE_F, WIRE_B):
+        veth("u0", WIRE_A, "f0", WIRE_F, offload=offload)
+        veth("u0", WIRE_B, "f1", WIRE_F, offload=offload)
+        sh("ip addr add 10.78.0.254/24 dev f0; ip addr add 10.78.1.254/24 dev f1", WIRE_F)
+        sh("sysctl -qw net.ipv4.ip_forward=1", WIRE_F)
+        for space, address, gateway in (
+            (WIRE_A, WIRE_ADDRESS_A, "10.78.0.254"),
+            (WIRE_B, WIRE_ADDRESS_B, "10.78.1.254"),
+        ):
+            sh(f"ip addr add {address}/24 dev u0; ip route add default via {gateway}", space)
+        yield
