@@ -110,6 +110,16 @@ def test_up_again_keeps_state() -> None:
         assert maps.config.bucket_seed == seed and maps.load_states() == {(1, 1): b"kept"}
 
 
+def test_pair_follows_its_description() -> None:
+    first = veth.ensure_pair("veil0", INSTANCE, mtu=1400, addresses=ADDRESSES)
+    again = veth.ensure_pair("veil0", INSTANCE, mtu=1300, addresses=(ip_interface("10.99.0.2/24"), ADDRESSES[1]))
+    assert (first.created, again.created, again.mtu) == (True, False, 1300)
+    with IPRoute() as ip:
+        found = {a.get_attr("IFA_ADDRESS") for a in ip.get_addr(index=again.ifindex)}
+        assert found == {"10.99.0.2", "fd99::1"}
+        assert ip.get_links(again.ifindex)[0].get_attr("IFLA_MTU") == 1300
+
+
 def test_up_on_another_nic_leaves_the_first() -> None:
     up(replace(NODE, role=GUARDIAN))
     up(replace(NODE, role=GUARDIAN, nics=("n1",)))

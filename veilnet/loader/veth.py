@@ -112,11 +112,20 @@ def _configure(
     ip.link("set", index=peer_index, mtu=mtu, state="up")
     ip.link("set", index=index, mtu=mtu, flags=IFF_NOARP, change=IFF_NOARP)
     ip.link("set", index=index, state="up")
-    for address in addresses:
-        ip.addr("replace", index=index, address=str(address.ip), prefixlen=address.network.prefixlen)
+    _set_addresses(ip, index, addresses)
     for network in routes:
         ip.route("replace", dst=str(network), oif=index, family=_family(network))
     return VethFacts(name, index, _mac(ip, index), peer_index, _mac(ip, peer_index), mtu, offloads, created)
+
+
+def _set_addresses(ip: IPRoute, index: int, addresses: Sequence[Interface]) -> None:
+    """Give the device these addresses and no others."""
+    wanted = {(str(a.ip), a.network.prefixlen) for a in addresses}
+    found = {(a.get_attr("IFA_ADDRESS"), int(a["prefixlen"])) for a in ip.get_addr(index=index)}
+    for address, length in sorted(found - wanted):
+        ip.addr("del", index=index, address=address, prefixlen=length)
+    for address, length in sorted(wanted - found):
+        ip.addr("add", index=index, address=address, prefixlen=length)
 
 
 def _family(network: Network) -> int:
