@@ -149,6 +149,16 @@ async def test_node_starts_from_disk_and_survives_a_restart_of_the_master(runnin
     await snapshots.aclose()
 
 
+async def test_enrolling_again_after_a_lost_answer_gives_the_same_node(running: Running, tmp_path: Path) -> None:
+    files, token = NodeFiles(tmp_path / "one"), await running.token(usage_limit=1)
+    first = await enrol(files, token, "one", ENDPOINT)
+    (files.state_dir / "node.json").unlink()
+    assert await enrol(files, token, "one", ENDPOINT) == first
+    await until(MasterClient(files).snapshots(), {"one"})
+    with pytest.raises(NodeError, match="used up"):
+        await enrol(NodeFiles(tmp_path / "two"), token, "two", ())
+
+
 async def test_moved_endpoints_reach_the_others(running: Running, tmp_path: Path) -> None:
     token = await running.token()
     one, two = NodeFiles(tmp_path / "one"), NodeFiles(tmp_path / "two")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import asyncio
 import base64
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
@@ -11,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 from tests.api.conftest import START, Identity, Master, node_headers
 from veilnet.api.enrolment.service import free_ipv4
 from veilnet.api.errors import Conflict
+from veilnet.enrolment_token import EnrolmentTokenText
 from veilnet.protocol.directory import CERT_CONTEXT, key_id, verify_certificate
 from veilnet.protocol.enrolment import ENROL_CONTEXT
 from veilnet.protocol.envelope import canonical_json, encode_base64, read_envelope, sign_document, strict_json
@@ -111,6 +113,27 @@ async def test_identity_does_not_move_to_another_token(master: Master) -> None:
 async def test_wrong_bodies_are_refused(master: Master, change: dict[str, Any]) -> None:
     await master.realm()
     assert (await master.enrol("one", status=422, **change))["code"] == "invalid"
+
+
+async def test_enrolments_at_once_share_nothing(master: Master) -> None:
+    await master.realm()
+    token = await master.token(usage_limit=None)
+    nodes = await asyncio.gather(*(master.enrol(f"node-{number}", token=token) for number in range(20)))
+    assert len({node["ipv4"] for node in nodes}) == len({node["ipv6"] for node in nodes}) == 20
+    single = await master.token()
+    bodies = [await enrolment_body(single, name) for name in ("x", "y", "z")]
+    answers = await asyncio.gather(*(master.client.post("/api/v1/enrolments", json=body) for body in bodies))
+    assert sorted(answer.status_code for answer in answers) == [201, 403, 403]
+
+
+async def enrolment_body(token: EnrolmentTokenText, name: str) -> dict[str, Any]:
+    identity = Identity()
+    return {
+        "token_id": token.id,
+        "secret": token.secret,
+        "request": identity.claim(token, name=name),
+        "descriptor": identity.descriptor(),
+    }
 
 
 def test_free_address_skips_network_and_broadcast() -> None:

@@ -165,6 +165,7 @@ def _data_plane(wanted: Wanted, info: NodeInfo, port: int) -> dataplane.UpFacts:
 def _key_daemon(wanted: Wanted, port: int) -> None:
     arguments = keyd_arguments(wanted, port)
     if wanted.foreground:
+        daemon.claim(wanted.instance, os.getpid())
         command = daemon.command(arguments)
         os.execv(command[0], command)  # noqa: S606 - no shell is what is wanted
     try:

@@ -35,7 +35,6 @@ def run_dir(instance: str) -> Path:
 
 def start(instance: str, state_dir: Path, arguments: Sequence[str]) -> int:
     """Start the daemon and wait until it answers; its pid."""
-    private_directory(run_dir(instance))
     log = state_dir / "keyd.log"
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
@@ -48,9 +47,15 @@ def start(instance: str, state_dir: Path, arguments: Sequence[str]) -> int:
         )
     finally:
         os.close(handle)
-    write_private(run_dir(instance) / "keyd.pid", f"{process.pid}\n".encode())
+    claim(instance, process.pid)
     _wait_for_answer(instance, process, log)
     return process.pid
+
+
+def claim(instance: str, pid: int) -> None:
+    """Write the pid file."""
+    private_directory(run_dir(instance))
+    write_private(run_dir(instance) / "keyd.pid", f"{pid}\n".encode())
 
 
 def command(arguments: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ from veilnet.cli.secret_input import read_secret
 
 STATE_ROOT: Final = Path("/var/lib/veilnet")
 
-Instance = Annotated[str, typer.Option("--instance", help="Name of this node on this host.")]
+Instance = Annotated[str, typer.Option("--instance", envvar="VEILNET_INSTANCE", help="Name of this node here.")]
 node_app = typer.Typer(help="Enrolled nodes, for administrators.", no_args_is_help=True)
 
 
