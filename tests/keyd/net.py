@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address
+from math import inf
 
 from veilnet.keyd.core import Action, Event, Inject, Nic, NodeKeys, SendDatagram, Settings, Underlay
 from veilnet.keyd.dataplane import Addrs
@@ -142,7 +143,7 @@ class Net:
         """Let time pass, at most `seconds` of it, or until `until` holds; tells whether it does."""
         end = self.now + seconds
         while until is None or not until():
-            when = min([self._queue[0][0] if self._queue else end, *self._deadlines()])
+            when = min([self._queue[0][0] if self._queue else inf, *self._deadlines()])
             if when > end:
                 self.now = end
                 return until is not None and until()

@@ -28,7 +28,7 @@ _serial = count()
 
 @dataclass(eq=False, slots=True)
 class Circuit:
-    """`path`: node ids from the first hop to the peer. `label` is ours, for the way back; `out_label` the first hop's."""
+    """`path`: node ids of first hop to peer. `label` is ours, for the way back, `out_label` the first hop's."""
 
     path: tuple[bytes, ...]
     number: int = field(default_factory=lambda: next(_serial))

@@ -209,8 +209,10 @@ class Links:
             self.send_body(link, 0, self._core.budget(), body)
 
     def send_body(self, link: Link, label: int, budget: int, body: bytes) -> None:
-        if link.state is not State.DEAD:
-            self._send(link.addrs, self._core.plane.seal(link.index, label, budget, body))
+        if link.state is State.DEAD or self._core.plane.link_stats(link.index).state != LINK_UP:
+            self._core.count("send_link_down")
+            return
+        self._send(link.addrs, self._core.plane.seal(link.index, label, budget, body))
 
     def _send(self, addrs: Addrs, payload: bytes) -> None:
         self._core.actions.append(SendDatagram(addrs, payload))
