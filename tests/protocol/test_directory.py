@@ -142,6 +142,21 @@ def test_bad_entries_are_dropped_and_counted() -> None:
     assert directory.dropped == 5
 
 
+def test_known_entries_spare_signatures_and_nothing_else() -> None:
+    known: d.KnownEntries = {}
+    first = verify(snapshot(), known=known)
+    assert len(known) == 3
+    same = snapshot()
+    assert verify(same, known=known) == verify(same, known=known) == first
+    moved = (ONE.entry()[0], d.sign_descriptor(replace(ONE.descriptor, serial=2), ONE.private))
+    forged = (TWO.entry()[0], d.sign_descriptor(TWO.descriptor, THREE.private))
+    changed = verify(snapshot(nodes=[moved, forged, THREE.entry()], edges=[]), known=known)
+    assert changed.nodes[ONE.id].serial == 2
+    assert (changed.dropped, len(known)) == (1, 2)
+    late: dict[str, Any] = {"issued": NOW + 400, "expires": NOW + 900}
+    assert verify(snapshot(nodes=[moved], edges=[], **late), now=NOW + 500, known=known).dropped == 1
+
+
 @pytest.mark.parametrize("clash", ["ipv4", "ipv6", "name"])
 def test_a_node_that_claims_what_another_has_is_dropped(clash: str) -> None:
     directory = verify(snapshot(nodes=[ONE.entry(), TWO.entry(**{clash: getattr(ONE.certificate, clash)})], edges=[]))

@@ -28,6 +28,7 @@ from veilnet.protocol.directory import (
     Directory,
     DirectoryError,
     Endpoint,
+    KnownEntries,
     Rollback,
     fingerprint,
     verify_certificate,
@@ -143,6 +144,7 @@ class MasterClient:
         self._tls = _tls_context(self._info.url, files.master_pem())
         self._headers = {"Authorization": f"Bearer {files.credential()}"}
         self._uploaded_serial = 0
+        self._known: KnownEntries = {}
         self.connected = False
         self.last_error = ""
         self.version = 0
@@ -193,6 +195,7 @@ class MasterClient:
             now=self._clock(),
             above=self.version,
             allow_expired=allow_expired,
+            known=self._known,
         )
         self.version = directory.version
         return directory
