@@ -76,33 +76,49 @@ static __always_inline __u32 veil_chacha20_init(const struct veil_chacha20_key *
 	return i == 12 ? counter : k->nonce[i - 13];
 }
 
+/* The same key through a pointer that the compiler knows nothing about: it would otherwise keep the address of every
+ * word on the stack across the assembly. */
+static __always_inline struct veil_chacha20_key veil_chacha20_fresh(const struct veil_chacha20_key *k)
+{
+	struct veil_chacha20_key fresh = *k;
+
+	asm volatile("" : "+r"(fresh.key));
+	return fresh;
+}
+
 /* Key stream of block `counter`, but for the final addition of the initial state. */
 static __always_inline void veil_chacha20_core(struct veil_chacha20 *s, const struct veil_chacha20_key *k, __u32 counter)
 {
+	struct veil_chacha20_key fresh = veil_chacha20_fresh(k);
+
 #pragma unroll
 	for (int i = 0; i < 16; i++)
-		s->x[i] = veil_chacha20_init(k, counter, i);
+		s->x[i] = veil_chacha20_init(&fresh, counter, i);
 	veil_chacha20_rounds(s);
 }
 
 /* Key stream of block `counter` in s->x. */
 static __always_inline void veil_chacha20_block(struct veil_chacha20 *s, const struct veil_chacha20_key *k, __u32 counter)
 {
+	struct veil_chacha20_key fresh;
+
 	veil_chacha20_core(s, k, counter);
+	fresh = veil_chacha20_fresh(k);
 #pragma unroll
 	for (int i = 0; i < 16; i++)
-		s->x[i] += veil_chacha20_init(k, counter, i);
+		s->x[i] += veil_chacha20_init(&fresh, counter, i);
 }
 
 /* The last block, 1 to 63 bytes: words, then what is left of a word. */
 static __always_inline void veil_chacha20_tail(struct veil_chacha20 *s, const struct veil_chacha20_key *k, __u32 counter,
 					       __u8 *p, void *end)
 {
+	struct veil_chacha20_key fresh = veil_chacha20_fresh(k);
 	__u32 t = 0;
 
 #pragma unroll
 	for (int i = 0; i < 16; i++) {
-		t = s->x[i] + veil_chacha20_init(k, counter, i);
+		t = s->x[i] + veil_chacha20_init(&fresh, counter, i);
 		asm volatile("" : "+r"(p), "+r"(end));
 		if ((void *)(p + 4) > end)
 			break;
@@ -126,6 +142,8 @@ static __always_inline void veil_chacha20_xor(struct veil_chacha20 *s, const str
 {
 #pragma clang loop unroll(disable)
 	for (__u32 n = 1; n <= blocks; n++) {
+		struct veil_chacha20_key fresh;
+
 		asm volatile("" : "+r"(p), "+r"(end));
 		if ((void *)(p + 1) > end)
 			return;
@@ -135,9 +153,10 @@ static __always_inline void veil_chacha20_xor(struct veil_chacha20 *s, const str
 			veil_chacha20_tail(s, k, n, p, end);
 			return;
 		}
+		fresh = veil_chacha20_fresh(k);
 #pragma unroll
 		for (int i = 0; i < 16; i++)
-			((__u32 *)p)[i] ^= s->x[i] + veil_chacha20_init(k, n, i);
+			((__u32 *)p)[i] ^= s->x[i] + veil_chacha20_init(&fresh, n, i);
 		p += VEIL_CHACHA20_BLOCK;
 	}
 }

@@ -46,16 +46,23 @@ static __always_inline void veil_poly1305_carry(struct veil_poly1305 *p, __u64 d
 	p->h3 = d3 + (d2 >> 32);
 }
 
-/* One block as two little-endian words; `hibit` is VEIL_POLY1305_HIBIT for every whole block. */
-static __always_inline void veil_poly1305_block(struct veil_poly1305 *p, __u64 m0, __u64 m1, __u64 hibit)
+/* One block as four limbs, the last one with its high bit. */
+static __always_inline void veil_poly1305_limbs(struct veil_poly1305 *p, __u64 h0, __u64 h1, __u64 h2, __u64 h3)
 {
-	__u64 h0 = p->h0 + (m0 & VEIL_LIMB32), h1 = p->h1 + (m0 >> 32);
-	__u64 h2 = p->h2 + (m1 & VEIL_LIMB32), h3 = p->h3 + (m1 >> 32) + hibit;
-
+	h0 += p->h0;
+	h1 += p->h1;
+	h2 += p->h2;
+	h3 += p->h3;
 	veil_poly1305_carry(p, h0 * p->r0 + h1 * p->s3 + h2 * p->s2 + h3 * p->s1,
 			    h0 * p->r1 + h1 * p->r0 + h2 * p->s3 + h3 * p->s2,
 			    h0 * p->r2 + h1 * p->r1 + h2 * p->r0 + h3 * p->s3,
 			    h0 * p->r3 + h1 * p->r2 + h2 * p->r1 + h3 * p->r0);
+}
+
+/* One block as two little-endian words; `hibit` is VEIL_POLY1305_HIBIT for every whole block. */
+static __always_inline void veil_poly1305_block(struct veil_poly1305 *p, __u64 m0, __u64 m1, __u64 hibit)
+{
+	veil_poly1305_limbs(p, m0 & VEIL_LIMB32, m0 >> 32, m1 & VEIL_LIMB32, (m1 >> 32) + hibit);
 }
 
 /* Fewer than 8 bytes, [p, end), as a word padded with zeros. */
@@ -90,7 +97,8 @@ static __always_inline void veil_poly1305_body(struct veil_poly1305 *p, const __
 		asm volatile("" : "+r"(m), "+r"(end));
 		if ((void *)(m + VEIL_POLY1305_BLOCK) > end)
 			break;
-		veil_poly1305_block(p, *(const __u64 *)m, *(const __u64 *)(m + 8), VEIL_POLY1305_HIBIT);
+		veil_poly1305_limbs(p, ((const __u32 *)m)[0], ((const __u32 *)m)[1], ((const __u32 *)m)[2],
+				    ((const __u32 *)m)[3] + VEIL_POLY1305_HIBIT);
 		m += VEIL_POLY1305_BLOCK;
 	}
 	asm volatile("" : "+r"(m), "+r"(end));
