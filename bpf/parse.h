@@ -55,10 +55,8 @@ static __always_inline __u32 veil_parse(const void *data, const void *end, struc
 		return VEIL_PASS_TRUNCATED;
 	if (__builtin_bswap16(ip->udp_len) != ip_len - VEIL_IP4_LEN)
 		return VEIL_PASS_TRUNCATED;
-	flow->way.remote = ip->saddr;
-	flow->way.local = ip->daddr;
-	flow->way.rport = ip->sport;
-	flow->way.lport = ip->dport;
+	*(__u64 *)&flow->way.remote = *(const __u64 *)&ip->saddr; /* saddr, daddr */
+	*(__u32 *)&flow->way.rport = *(const __u32 *)&ip->sport;  /* sport, dport */
 	flow->way.link = 0;
 	flow->payload = ip_len - VEIL_OUTER4_LEN;
 	flow->spare = room - ip_len;
@@ -82,14 +80,16 @@ static __always_inline __u32 veil_bucket_index(const struct veil_link_way *way, 
 static __always_inline __u32 veil_bucket_find(const struct veil_link_bucket *bucket, const struct veil_link_way *key,
 					      __u32 *full)
 {
+	__u64 addrs = *(const __u64 *)&key->remote; /* remote and local, then both ports, each compared at once */
+	__u32 ports = *(const __u32 *)&key->rport;
+
 	*full = 1;
 #pragma unroll
 	for (int i = 0; i < VEIL_BUCKET_WAYS; i++) {
 		const struct veil_link_way *way = &bucket->way[i];
 		__u32 link = *(volatile const __u32 *)&way->link;
 
-		if (way->remote == key->remote && way->local == key->local && way->rport == key->rport &&
-		    way->lport == key->lport && link)
+		if (*(const __u64 *)&way->remote == addrs && *(const __u32 *)&way->rport == ports && link)
 			return link;
 		if (!link)
 			*full = 0;

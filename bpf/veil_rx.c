@@ -18,8 +18,9 @@ struct rx { /* what one packet's way through the program has found out */
 	struct veil_flow flow;
 	__u64 now; /* jiffies */
 	__u64 header;
-	__u64 kind_in; /* circuit: kind | in_link */
-	__u64 out;     /* circuit: out_link | out_label */
+	struct veil_circuit *circuit; /* of the label; null if there is none */
+	__u64 kind_in;		      /* circuit: kind | in_link */
+	__u64 out;		      /* circuit: out_link | out_label */
 	__u32 link;    /* 0: unknown 5-tuple */
 	__u32 stream;  /* 0: not the end of a circuit */
 	__u32 slot;
@@ -57,6 +58,7 @@ static __always_inline __u32 open_hop(struct rx *rx, struct veil_link *link, con
 		rx->header = veil_hop_unmask(&key->key, frame);
 		label = veil_header_label(rx->header);
 		circuit = circuits.lookup(&label);
+		rx->circuit = circuit;
 		rx->kind_in = circuit ? *(volatile __u64 *)&circuit->kind : 0;
 		rx->out = circuit ? *(volatile __u64 *)&circuit->out_link : 0;
 		if (veil_hop_verify(&key->key, frame, rx->header))
@@ -154,14 +156,11 @@ static __always_inline __u32 follow_label(struct xdp_md *ctx, struct rx *rx, con
 					  struct veil_frame *frame, struct veil_chacha20 *cipher)
 {
 	__u32 label = veil_header_label(rx->header), kind = rx->kind_in;
-	struct veil_circuit *circuit;
+	struct veil_circuit *circuit = rx->circuit;
 
 	if (!label)
 		return VEIL_OK_CONTROL;
-	if (kind == VEIL_CIRCUIT_UNSET || rx->kind_in >> 32 != rx->link)
-		return VEIL_DROP_LABEL;
-	circuit = circuits.lookup(&label);
-	if (!circuit)
+	if (!circuit || kind == VEIL_CIRCUIT_UNSET || rx->kind_in >> 32 != rx->link)
 		return VEIL_DROP_LABEL;
 	circuit->seen = rx->now;
 	circuit->frames++;
