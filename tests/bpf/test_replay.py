@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.bpf import harness as h
-from tests.bpf.cases import BODY, K_IN, base, frame, wire
+from tests.bpf import oracle as o
+from tests.bpf.cases import BODY, K_IN, K_OUT, base, frame, wire
 from veilnet import contract as c
 from veilnet.loader import libbpf
 from veilnet.protocol.frame import ReplayWindow
@@ -118,3 +121,34 @@ def test_any_order_within_reach_is_taken_once(world: h.World, rx: int, counters:
     base(world)
     assert all(accepted(rx, start + counter) for counter in counters)
     assert not any(accepted(rx, start + counter) for counter in counters)
+
+
+def test_two_threads_take_each_frame_once(world: h.World, rx: int) -> None:
+    """The same frames on two CPUs at a time: every one is taken exactly once, and none is lost."""
+    base(world)
+    count = 4000
+    frames = [wire(frame(UNKNOWN_LABEL, counter=n, body=BODY[:16], key=K_IN)) for n in range(count)]
+    start = threading.Barrier(2)
+
+    def run(_thread: int) -> list[bool]:
+        start.wait()
+        return [libbpf.test_run(rx, data).verdict == h.XDP_DROP for data in frames]
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(run, range(2))
+    assert [a + b for a, b in zip(first, second, strict=True)] == [1] * count
+
+
+def test_two_threads_use_no_send_counter_twice(world: h.World, ctl: int) -> None:
+    base(world)
+    request = bytes(c.CtlReq(link=2)) + BODY
+    start = threading.Barrier(2)
+
+    def run(_thread: int) -> list[int]:
+        start.wait()
+        frames = [o.unseal(K_OUT, libbpf.test_run(ctl, request).data) for _ in range(2000)]
+        return [f.counter for f in frames if f]
+
+    with ThreadPoolExecutor(2) as pool:
+        taken = [counter for counters in pool.map(run, range(2)) for counter in counters]
+    assert sorted(taken) == list(range(4000))
