@@ -80,7 +80,9 @@ class Net:
         settings: Settings = FAST,
         wire: Wire | None = None,
         realm_settings: dict[str, int | str] | None = None,
+        plane: type[MemoryPlane] = MemoryPlane,
     ) -> None:
+        self._plane = plane
         self.rng = random.Random(seed)
         self.wire = wire or Wire()
         self.now = START
@@ -131,7 +133,7 @@ class Net:
             not_after=int(START) + 10**7,
         )
         underlay = Underlay(tuple(nics), KNOCK_PORT)
-        return Node(name, keys, view, underlay, MemoryPlane(KNOCK_PORT), rng, settings)
+        return Node(name, keys, view, underlay, self._plane(KNOCK_PORT), rng, settings)
 
     # ---- time ----------------------------------------------------------------------------------------------------
 
@@ -162,7 +164,10 @@ class Net:
         for node in self.nodes.values():
             deadline = None if node.stopped or node.down else node.engine.next_deadline()
             if deadline is not None and deadline <= self.now:
-                self.act(node, node.engine.poll(self.now))
+                self.wake(node)
+
+    def wake(self, node: Node) -> None:
+        self.act(node, node.engine.poll(self.now))
 
     # ---- wire ----------------------------------------------------------------------------------------------------
 
@@ -182,9 +187,9 @@ class Net:
             elif isinstance(out, Deliver):
                 node.delivered.append(out.packet)
             elif not node.stopped:
-                self._event(node, out)
+                self.event(node, out)
 
-    def _event(self, node: Node, out: Knock | Control | NoStream) -> None:
+    def event(self, node: Node, out: Knock | Control | NoStream) -> None:
         engine = node.engine
         if isinstance(out, Knock):
             self.act(node, engine.on_knock(out.addrs, out.slot, out.body, self.now))

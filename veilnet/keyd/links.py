@@ -343,7 +343,7 @@ class Links:
     def _tick(self, link: Link, life: Liveness, rekeying: Rekeying) -> None:
         core = self._core
         if self._core.node(link.peer) is None:
-            self.drop(link, "link_peer_gone")
+            self.close(link, "link_peer_gone")
             return
         seen = core.plane.link_stats(link.index).rx_seen
         if seen != link.seen:

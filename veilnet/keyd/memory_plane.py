@@ -141,7 +141,7 @@ class MemoryPlane:
             frame = self._open_link(index, payload)
             if isinstance(frame, Frame):
                 return self._framed(index, frame)
-            if frame == "PASS_LINK_REPLAY" or addrs.lport != self.knock_port:
+            if frame == "PASS_LINK_REPLAY" or addrs.lport != self.knock_port or len(payload) != c.HS_LEN:
                 return self._exit(frame)
         if index and self._links[index].state == c.LINK_PENDING:
             link = self._links[index]
@@ -251,7 +251,7 @@ class MemoryPlane:
         entry = self._links.get(link)
         if entry is None or entry.state != c.LINK_UP or entry.addrs is None:
             return self._exit("DROP_LINK_DOWN")
-        return [*self._exit(reason), Emit(entry.addrs, self.seal(link, label, budget, body))]
+        return [*self._exit(reason), Emit(entry.addrs, self._seal(link, label, budget, body))]
 
     def _exit(self, reason: str) -> list[Output]:
         self._reasons[reason] += 1
@@ -389,6 +389,9 @@ class MemoryPlane:
     # ---- keyd's own frames, states, counters -----------------------------------------------------------------------
 
     def seal(self, link: int, label: int, budget: int, body: bytes) -> bytes:
+        return self._seal(link, label, budget, body)
+
+    def _seal(self, link: int, label: int, budget: int, body: bytes) -> bytes:
         entry = self._links[link]
         tx = entry.tx[entry.tx_slot]
         if not isinstance(tx.key, SipKey):

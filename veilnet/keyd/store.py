@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from enum import IntEnum
-from typing import Any
+from typing import Any, Final
 
 from veilnet.contract import STATE_LEN
 from veilnet.keyd.dataplane import DataPlane
@@ -26,6 +26,16 @@ class Kind(IntEnum):
     CIRCUIT = 3
     LEG = 4
     STREAM = 5
+
+
+FIELDS: Final = {
+    Kind.PEER: {"node"},
+    Kind.LINK: {"p", "a", "n"},
+    Kind.CIRCUIT: {"l", "o", "x", "p"},
+    Kind.LEG: {"l", "o", "c"},
+    Kind.STREAM: {"p", "c", "i", "b"},
+}
+"""What a record must have."""
 
 
 class Store:
@@ -52,8 +62,11 @@ class Store:
         for (kind, index), data in self._plane.load_states().items():
             try:
                 end = 2 + int.from_bytes(data[:2], "little")
-                found[Kind(kind), index] = json.loads(data[2:end]), data[end:]
+                fields = json.loads(data[2:end])
+                if not FIELDS[Kind(kind)] <= fields.keys():
+                    raise ValueError("fields")
+                found[Kind(kind), index] = fields, data[end:]
                 self._last[Kind(kind), index] = data
-            except ValueError:
+            except (ValueError, AttributeError):
                 self._plane.drop_state(kind, index)
         return found
