@@ -63,7 +63,7 @@ def bring_up(wanted: Wanted, token_text: str | None) -> None:
         raise CliError(str(error)) from error
     for attached in facts.attached:
         say(f"{attached.nic}: {attached.mode} XDP, driver {attached.driver}, MTU {attached.mtu}")
-    _key_daemon(wanted, port)
+    _key_daemon(wanted, port, fresh=facts.veth is None or facts.veth.created)
 
 
 def require_root() -> None:
@@ -162,7 +162,8 @@ def _data_plane(wanted: Wanted, info: NodeInfo, port: int) -> dataplane.UpFacts:
         raise CliError(f"data plane: {error}", "`veilnet doctor` checks what this host needs") from error
 
 
-def _key_daemon(wanted: Wanted, port: int) -> None:
+def _key_daemon(wanted: Wanted, port: int, *, fresh: bool) -> None:
+    """Start it. If it fails, a data plane that this `up` made goes again; one that was there keeps carrying packets."""
     arguments = keyd_arguments(wanted, port)
     if wanted.foreground:
         daemon.claim(wanted.instance, os.getpid())
@@ -172,7 +173,8 @@ def _key_daemon(wanted: Wanted, port: int) -> None:
         pid = daemon.start(wanted.instance, wanted.state_dir, arguments)
     except CliError:
         daemon.stop(wanted.instance)
-        dataplane.down(wanted.instance)
+        if fresh:
+            dataplane.down(wanted.instance)
         raise
     say(f"up: instance {wanted.instance}, key daemon pid {pid}, log {wanted.state_dir / 'keyd.log'}")
 

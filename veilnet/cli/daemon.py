@@ -59,7 +59,7 @@ def claim(instance: str, pid: int) -> None:
 
 
 def command(arguments: Sequence[str]) -> list[str]:
-    return [sys.executable, "-m", "veilnet.keyd", *arguments]
+    return [sys.executable, "-P", "-m", "veilnet.keyd", *arguments]  # -P: root must not import from where it stands
 
 
 def _wait_for_answer(instance: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -67,7 +67,7 @@ def _wait_for_answer(instance: str, process: subprocess.Popen[bytes], log: Path)
     while time.monotonic() < end:
         if process.poll() is not None:
             lines = log.read_text(errors="replace").splitlines()
-            last = lines[-1] if lines else "no output"
+            last = " | ".join(lines[-3:]) or "no output"
             fail(f"the key daemon ended at once (exit code {process.returncode}): {last}", f"the whole log: {log}")
         with contextlib.suppress(OSError, ValueError):
             _exchange(instance, {"command": "status"}, 1.0)
@@ -127,6 +127,8 @@ def stop(instance: str) -> bool:
             fail(f"the key daemon, pid {pid}, does not end", "look at it with ps")
     for name in ("keyd.pid", "control.sock"):
         (run_dir(instance) / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not there, or something else stands in it
+        run_dir(instance).rmdir()
     return pid is not None
 
 
