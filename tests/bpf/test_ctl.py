@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +12,9 @@ import pytest
 from tests.bpf import harness as h
 from tests.bpf import oracle as o
 from tests.bpf.cases import BODY, HS_BODY, K_OUT, K_OUT_NEXT, OUT, base, set_link
+from tests.bpf.netns import Namespace
 from veilnet import contract as c
+from veilnet.loader import libbpf
 
 pytestmark = pytest.mark.root
 
@@ -106,3 +110,19 @@ def test_emit_without_a_next_hop(world: h.World, ctl: int) -> None:
     world.links[2].l2.stamp = 0
     result = world.run(ctl, request(flags=c.CTL_F_EMIT))
     assert (result.verdict, result.reasons) == (h.XDP_DROP, {"DROP_NO_ROUTE": 1})
+
+
+def test_emit_probe_leaves_the_nic(world: h.World, ctl: int, load_program: Callable[[str], int]) -> None:
+    """With live frames the probe is on the wire: what the peer end receives, whole."""
+    peer_pass = load_program("xdp_pass.c")
+    with Namespace("bpfemit") as space:
+        space.ip("link add up0 type veth peer name up1", "link set up1 up", "link set up0 up")
+        libbpf.xdp_attach(socket.if_nametoindex("up1"), peer_pass, libbpf.XDP_FLAGS_DRV_MODE)
+        base(world)
+        world.links[2].l2.ifindex = socket.if_nametoindex("up0")
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)) as wire:
+            wire.bind(("up1", 0x0800))
+            wire.settimeout(5)
+            libbpf.test_run(ctl, request(label=3, budget=4, flags=c.CTL_F_EMIT), live_frames=True)
+            got = wire.recv(2048)
+    assert got == o.sent(OUT.back(), sealed(3, 4), o.mac_bytes(2, 1), o.mac_bytes(2, 2))
