@@ -26,7 +26,9 @@ def tunnel(_offload: bool = False) -> Iterator[Pair]:
     try:
         fleet = Fleet(lab)
         fleet.start(partial(print, file=sys.stderr))
-        pair = Pair(lab.namespace("c1"), lab.namespace("c2"), fleet.overlay_address("c2"))
+        pair = Pair(
+            lab.namespace("c1"), lab.namespace("c2"), fleet.overlay_address("c2"), (fleet.pid("c1"), fleet.pid("g1"))
+        )
         wait_for("stream between the Confluxes", partial(answers, pair), 30.0)
         yield pair
     finally:

@@ -20,6 +20,8 @@ class Pair:
     near: str
     far: str
     address: str
+    daemons: tuple[int, ...] = ()
+    """Process ids of key daemons whose memory is worth a row."""
 
     def run(self, namespace: str, command: list[str], timeout: float = 60.0) -> str:
         """Output of a command in one end's namespace. CalledProcessError if it fails."""

@@ -21,6 +21,7 @@ from bench import ours
 from bench.pair import Pair, Tunnel, daemon, wait_for
 from bench.peers import nebula, wireguard
 from bench.report import Row, middle, row
+from veilnet.lab.journal import LabError
 
 OURS = "VeilNet"
 PINGS, PING_INTERVAL = 100, 0.02
@@ -34,6 +35,7 @@ METRICS = {
     "rtt": ("tunnel RTT, median", "ms"),
     "udp": (f"tunnel, {UDP_BYTES} B UDP delivered, < 1 % loss", "kpps"),
     "tcp": ("tunnel TCP, one stream, same wire", "Mbit/s"),
+    "rss": ("keyd resident memory, larger of Conflux and Guardian, one circuit", "MB"),
     "offload": ("tunnel TCP, one stream, offloads on (no wire carries it)", "Mbit/s"),
 }
 
@@ -45,7 +47,7 @@ def rows(runs: int) -> list[Row]:
     for name, tunnel in tunnels.items():
         try:
             _measure(name, tunnel, runs, figures)
-        except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+        except (RuntimeError, OSError, LabError, subprocess.SubprocessError) as error:
             print(f"bench: {name} not measured: {error}", file=sys.stderr)
     result = []
     for metric, (title, unit) in METRICS.items():
@@ -59,6 +61,8 @@ def _measure(name: str, tunnel: Tunnel, runs: int, figures: dict[str, dict[str, 
         figures["rtt"][name] = middle(runs, lambda: _rtt(pair))
         figures["udp"][name] = middle(runs, lambda: _udp(pair)) / 1e3
         figures["tcp"][name] = middle(runs, lambda: _tcp(pair))
+        if pair.daemons:
+            figures["rss"][name] = max(_resident(pid) for pid in pair.daemons)
     if name != OURS:
         with tunnel(True) as pair, _iperf_server(pair):
             figures["offload"][name] = middle(runs, lambda: _tcp(pair))
@@ -71,6 +75,12 @@ def _iperf_server(pair: Pair) -> Iterator[None]:
         with daemon(pair.far, ["iperf3", "-s", "--forceflush"], log):
             wait_for("iperf3", lambda: "listening" in log.read_text(encoding="utf-8"))
             yield
+
+
+def _resident(pid: int) -> float:
+    """Resident memory of a process, MB."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 
 def _rtt(pair: Pair) -> float:
