@@ -155,7 +155,7 @@ def test_stop_ends_its_own_daemon_and_no_other_process(run_dir: Path) -> None:
         assert daemon.running_pid("t") is None
         assert daemon.stop("t") is False
         assert other.poll() is None
-        (run_dir / "keyd.pid").write_text(f"{own.pid}\n")
+        daemon.claim("t", own.pid)
         while daemon.running_pid("t") is None:  # exec has not happened yet
             assert own.poll() is None
         assert daemon.stop("t") is True
