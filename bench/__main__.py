@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import platform
+import signal
 import sys
 import time
 from pathlib import Path
@@ -23,6 +24,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and conditions to FILE too")
     parser.add_argument("--runs", type=int, default=3, help="runs per figure, of which the median counts (default: 3)")
     arguments = parser.parse_args()
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, lambda number, _: sys.exit(128 + number))  # so that what was set up is taken down
     names = SUITES if arguments.suite == "all" else (arguments.suite,)
     rows: list[Row] = []
     for name in names:

@@ -84,6 +84,8 @@ def process_seconds(pid: int) -> float:
 def namespaces(*names: str) -> Iterator[None]:
     with ExitStack() as undo:
         for name in names:
+            if (NETNS_DIR / name).exists():  # left by a run that was killed
+                sh(f"ip netns delete {name}")
             sh(f"ip netns add {name}")
             undo.callback(sh, f"ip netns delete {name}")
             sh(
@@ -156,6 +158,7 @@ class RelayRig:
             self._wire()
             undo.callback(shutil.rmtree, self.pin_dir, ignore_errors=True)
             undo.callback(self._unpin)
+            self._unpin()
             self._maps()
             self.attach(self.edge, "e1", self.load("bench_relay.c", "bench_sink_udp"))
             self._undo = undo.pop_all()
@@ -188,7 +191,7 @@ class RelayRig:
         self._sink = Array(self.pin_dir / "bench_sink", Count)[0]
 
     def _unpin(self) -> None:
-        for pin in self.pin_dir.iterdir():
+        for pin in self.pin_dir.iterdir() if self.pin_dir.exists() else ():
             pin.unlink()
 
     def load(self, source: str, function: str, *cflags: str) -> Program:
