@@ -107,7 +107,7 @@ class Engine:
         return self._input(now, take)
 
     def on_knock(self, addrs: Addrs, slot_index: int, body: bytes, now: float) -> list[Action]:
-        """Handshake frame; `slot_index` is the index of the knock key that verified (of no meaning for a reply)."""
+        """Handshake frame to our knock port; `slot_index` is the index of the knock key that verified."""
 
         def take() -> None:
             if slot_index >= len(self._knock_slots):
@@ -117,7 +117,8 @@ class Engine:
         return self._input(now, take)
 
     def on_control(self, link: int, label: int, stream: int, body: bytes, now: float) -> list[Action]:
-        """Authenticated frame for keyd; label 0 is the link's own control. `stream` is what the data plane thinks."""
+        """Authenticated frame for keyd; label 0 is the link's own control, or a reply on a link that waits for one.
+        `stream` is what the data plane thinks."""
 
         def take() -> None:
             if label == 0:

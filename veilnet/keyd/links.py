@@ -248,7 +248,7 @@ class Links:
 
     # ---- inputs --------------------------------------------------------------------------------------------------
 
-    def on_reply(self, link: Link, body: bytes) -> None:
+    def _on_reply(self, link: Link, body: bytes) -> None:
         """A handshake datagram on a link that waits for replies."""
         schedule = self._peers.schedule(link.peer)
         if schedule is None or link.dial is None:
@@ -258,9 +258,6 @@ class Links:
     def on_knock(self, addrs: Addrs, slot: int, body: bytes) -> None:
         """A handshake datagram to our knock port, opened with the knock keys of time slot `slot`."""
         link = self._by_addrs.get(addrs)
-        if link is not None and link.state is State.HELLO:
-            self.on_reply(link, body)
-            return
         payload = open_body(self._peers.own_schedule.knock_keys(slot), body)
         result = self._peers.responder.receive(payload, origin(addrs), self._core.unix, (Mode.LINK,))
         if isinstance(result, Answer):
@@ -292,8 +289,11 @@ class Links:
         self._went_up(link)
 
     def on_control(self, index: int, body: bytes) -> None:
-        """Body of a label 0 frame. RemoteError if it is not one of the link's session."""
+        """Body of a label 0 frame: control of the session, or a reply while there is none. RemoteError if neither."""
         link = self.by_index.get(index)
+        if link is not None and link.state is State.HELLO:
+            self._on_reply(link, body)
+            return
         if link is None or link.session is None:
             raise RemoteError(Reason.STATE, "control on a link that is gone")
         try:

@@ -33,7 +33,6 @@ from veilnet.protocol.frame import (
 class Knock:
     addrs: Addrs
     slot: int
-    link: int
     body: bytes
 
 
@@ -185,7 +184,9 @@ class MemoryPlane:
             if payload[: c.TAG_LEN] in self._knock_seen:
                 return self._exit("PASS_KNOCK_REPLAY")
             self._knock_seen.add(payload[: c.TAG_LEN])
-            return [*self._exit("OK_KNOCK"), Knock(addrs, slot, link, body)]
+            if link:
+                return [*self._exit("OK_CONTROL"), Control(link, 0, 0, body)]
+            return [*self._exit("OK_KNOCK"), Knock(addrs, slot, body)]
         return self._exit("PASS_KNOCK_TAG")
 
     def _open_link(self, index: int, payload: bytes) -> Frame | str:

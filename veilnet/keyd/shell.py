@@ -14,6 +14,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Interface, ip_address
 from pathlib import Path
 from typing import Any, Final
@@ -45,6 +46,12 @@ log = structlog.get_logger("veilnet.keyd")
 
 def read_underlay(nic_names: tuple[str, ...], knock_port: int) -> Underlay:
     """IPv4 addresses of the NICs; the one that holds the default route is marked."""
+    # pyroute2 runs an event loop of its own, which it can't do inside ours
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(_read_underlay, nic_names, knock_port).result()
+
+
+def _read_underlay(nic_names: tuple[str, ...], knock_port: int) -> Underlay:
     with IPRoute() as ip:
         routes = ip.get_default_routes(family=socket.AF_INET)
         default = {route.get_attr("RTA_OIF") for route in routes}
