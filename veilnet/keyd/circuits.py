@@ -186,9 +186,7 @@ class Circuits:
 
     def _send_handshake(self, circuit: Circuit, payload: bytes) -> None:
         # KN5
-        schedule = self._peers.schedule(circuit.path[circuit.at])
-        if schedule is None:
-            return
+        schedule = self._peers.circuit_schedule
         slot = KnockSchedule.slot_of(self._core.unix)
         if slot not in circuit.slots:
             circuit.slots = [slot, *circuit.slots[:1]]
@@ -224,9 +222,9 @@ class Circuits:
             self._requests.answer(message.id, message)
 
     def _on_reply(self, circuit: Circuit, body: bytes) -> None:
-        schedule = self._peers.schedule(circuit.path[circuit.at])
-        if schedule is None or circuit.dial is None or circuit.dial.closed:
+        if circuit.dial is None or circuit.dial.closed:
             raise RemoteError(Reason.STATE, "body on a circuit")
+        schedule = self._peers.circuit_schedule
         error = RemoteError(Reason.KIND, "body on a circuit")
         for slot in circuit.slots:
             payload = open_body(schedule.reply_keys(slot), body)

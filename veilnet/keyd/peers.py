@@ -10,7 +10,7 @@ from veilnet.keyd.store import Kind, Record
 from veilnet.protocol.crypto import Provider
 from veilnet.protocol.errors import Reason, RemoteError
 from veilnet.protocol.handshake import Identity, Initiator, Mode, PeerKeys, Responder, parse_kind
-from veilnet.protocol.knock import KnockKeys, KnockSchedule, open_body
+from veilnet.protocol.knock import KnockKeys, KnockSchedule, circuit_schedule, open_body
 
 
 class Peers:
@@ -36,6 +36,11 @@ class Peers:
         node = self._core.node(node_id)
         return KnockSchedule(node.knock_seed) if node else None
 
+    @property
+    def circuit_schedule(self) -> KnockSchedule:
+        """Keys of handshakes through circuits, the same for every target."""
+        return circuit_schedule(self._core.directory.realm)
+
     def initiator(self, mode: Mode, node_id: bytes) -> Initiator | None:
         """A handshake with a node of the directory; None if it is not in there any more."""
         keys, core = self.keys(node_id), self._core
@@ -55,13 +60,14 @@ class Peers:
 
     def open_circuit_body(self, body: bytes) -> tuple[KnockKeys, bytes]:
         """Handshake payload that came through a circuit to us, and the reply keys of its slot (KN5)."""
+        schedule = self.circuit_schedule
         for slot in KnockSchedule.slots_at(self._core.unix):
-            payload = open_body(self.own_schedule.knock_keys(slot), body)
+            payload = open_body(schedule.knock_keys(slot), body)
             try:
                 parse_kind(payload)
             except RemoteError:
                 continue
-            return self.own_schedule.reply_keys(slot), payload
+            return schedule.reply_keys(slot), payload
         raise RemoteError(Reason.KIND, "handshake body")
 
     def number(self, node_id: bytes) -> int:

@@ -76,6 +76,14 @@ class KnockSchedule:
         return _keys(self._seed, b"reply", slot)
 
 
+def circuit_schedule(realm: bytes) -> KnockSchedule:
+    """Keys of handshakes through circuits, one set for the whole realm (id of 16 bytes).
+
+    A relay is a member and holds every node's knock seed: keys of the target would tell it who that is.
+    """
+    return KnockSchedule(h(realm, b"circuit"))  # KN5
+
+
 def seal_body(keys: KnockKeys, payload: bytes, rng: Rng) -> bytes:
     """`nonce 12 | ChaCha20(obf, payload, zero padded)`, 1216 bytes: what travels through a circuit.
 
