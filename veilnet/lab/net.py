@@ -11,8 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pyroute2 import NetNS, netns
-
+from veilnet.lab.journal import LabError
 from veilnet.lab.topology import Link, Topology
 
 NETNS_DIR = Path("/run/netns")
@@ -38,16 +37,25 @@ def nic(peer: str) -> str:
     return f"u-{peer}"
 
 
+def _ip(name: str, *lines: str) -> None:
+    """`ip` commands inside a namespace, in one process. Not pyroute2's NetNS: it forks, and an error in its child
+    unwinds through our stack there, clean-up included."""
+    text = "".join(f"{line}\n" for line in lines)
+    done = subprocess.run(["ip", "-n", name, "-batch", "-"], input=text, check=False, capture_output=True, text=True)
+    if done.returncode:
+        msg = f"ip -n {name}: {done.stderr.strip()}"
+        raise LabError(msg)
+
+
 def create_namespace(name: str) -> None:
-    netns.create(name)
-    with NetNS(name) as handle:
-        handle.link("set", index=1, state="up")
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    _ip(name, "link set lo up")
 
 
 def remove_namespace(name: str) -> None:
     """Remove the name; devices go with it once no process is left inside."""
     if (NETNS_DIR / name).exists():
-        netns.remove(name)
+        subprocess.run(["ip", "netns", "delete", name], check=True)
 
 
 def in_namespace(name: str) -> list[str]:
@@ -58,17 +66,15 @@ def in_namespace(name: str) -> list[str]:
 def build_management(lab: str, topology: Topology) -> None:
     """Bridge in its own namespace and one veth to each node, Master included."""
     home = namespace(lab, MGMT)
-    with NetNS(home) as handle:
-        handle.link("add", ifname="br0", kind="bridge")
-        bridge = handle.link_lookup(ifname="br0")[0]
-        handle.link("set", index=bridge, state="up")
-        for node in topology.nodes.values():
-            peer = {"ifname": MGMT_NIC, "net_ns_fd": namespace(lab, node.name)}
-            handle.link("add", ifname=f"m-{node.name}", kind="veth", peer=peer)
-            port = handle.link_lookup(ifname=f"m-{node.name}")[0]
-            handle.link("set", index=port, master=bridge, state="up")
+    _ip(home, "link add br0 type bridge", "link set br0 up")
     for node in topology.nodes.values():
-        _address(namespace(lab, node.name), MGMT_NIC, str(node.management), 24)
+        port, name = f"m-{node.name}", namespace(lab, node.name)
+        _ip(
+            home,
+            f"link add {port} type veth peer name {MGMT_NIC} netns {name}",
+            f"link set {port} master br0 up",
+        )
+        _ip(name, f"address add {node.management}/24 dev {MGMT_NIC}", f"link set {MGMT_NIC} up")
 
 
 def build_link(lab: str, link: Link) -> None:
@@ -78,36 +84,27 @@ def build_link(lab: str, link: Link) -> None:
         _wire(lab, link)
     else:
         _veth(namespace(lab, first), nic(second), namespace(lab, second), nic(first))
-    for here, there in ((first, second), (second, first)):
-        name = namespace(lab, here)
-        subprocess.run([*in_namespace(name), "sh", "-c", _PREPARE, "prepare", nic(there)], check=True)
-        _address(name, nic(there), str(link.address(here)), link.subnet.prefixlen)
+    for here, there in (link.ends, link.ends[::-1]):
+        name, device = namespace(lab, here), nic(there)
+        _prepare(name, device)
+        _ip(name, f"address add {link.address(here)}/{link.subnet.prefixlen} dev {device}", f"link set {device} up")
 
 
 def _veth(here: str, device: str, there: str, peer: str) -> None:
-    with NetNS(here) as handle:
-        other = {"ifname": peer, "net_ns_fd": there, "mtu": UNDERLAY_MTU}
-        handle.link("add", ifname=device, kind="veth", mtu=UNDERLAY_MTU, peer=other)
+    mtu = f"mtu {UNDERLAY_MTU}"
+    _ip(here, f"link add {device} {mtu} type veth peer name {peer} {mtu} netns {there}")
 
 
 def _wire(lab: str, link: Link) -> None:
     """Bridge between the ends, ports named after them; without XDP on the ports redirected frames would be lost."""
     home = namespace(lab, link.wire)
+    _ip(home, "link add br0 type bridge", "link set br0 up")
     for here, there in (link.ends, link.ends[::-1]):
         _veth(home, here, namespace(lab, here), nic(there))
-    with NetNS(home) as handle:
-        handle.link("add", ifname="br0", kind="bridge")
-        bridge = handle.link_lookup(ifname="br0")[0]
-        for end in link.ends:
-            handle.link("set", index=handle.link_lookup(ifname=end)[0], master=bridge, state="up")
-        handle.link("set", index=bridge, state="up")
-    for end in link.ends:
-        subprocess.run([*in_namespace(home), "sh", "-c", _PREPARE, "prepare", end], check=True)
+        _prepare(home, here)
+        _ip(home, f"link set {here} master br0 up")
     subprocess.run([*in_namespace(home), sys.executable, "-m", "veilnet.lab.wire", *link.ends], check=True)
 
 
-def _address(name: str, device: str, address: str, length: int) -> None:
-    with NetNS(name) as handle:
-        index = handle.link_lookup(ifname=device)[0]
-        handle.addr("add", index=index, address=address, prefixlen=length)
-        handle.link("set", index=index, state="up")
+def _prepare(name: str, device: str) -> None:
+    subprocess.run([*in_namespace(name), "sh", "-c", _PREPARE, "prepare", device], check=True)
