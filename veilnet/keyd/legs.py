@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from veilnet.contract import CIRCUIT_END, CIRCUIT_F_HS_GRACE, CIRCUIT_FORWARD, CIRCUIT_LOCAL
+from veilnet.contract import CIRCUIT_END, CIRCUIT_F_HS_GRACE, CIRCUIT_FORWARD, CIRCUIT_LOCAL, STATES
 from veilnet.keyd import dataplane
 from veilnet.keyd.core import RETRY_MAX, Core
 from veilnet.keyd.dial import Requests
@@ -25,6 +25,8 @@ from veilnet.protocol.session import Session
 
 UNUSED_TIME: Final = 60.0
 """Seconds after which a circuit that was created and never used is taken for forgotten."""
+LEGS_MAX: Final = STATES // 2
+"""The other half of the records is for links, streams and peers."""
 
 
 @dataclass(eq=False, slots=True)
@@ -77,7 +79,9 @@ class Legs:
             self.drop(known, "leg_replaced", forward=True)
             known = None
         if known is None:
-            if len(link.labels) >= core.settings.circuits_per_link:
+            # of all links together, or more of them would be a way around the limit
+            held = sum(len(other.labels) for other in self._links.of(link.peer))
+            if held >= core.settings.circuits_per_link or len(self.by_label) >= LEGS_MAX:
                 core.count("create_refused")
                 self._links.send(link, Refused(message.id, Refusal.FULL))
                 return

@@ -25,6 +25,8 @@ from veilnet.protocol.messages import Close, Message, Ping, Pong, Ready, Rekey, 
 from veilnet.protocol.session import Session
 
 EPHEMERAL_PORTS = (32768, 60999)
+LINKS_PER_PEER = 8
+"""More than simultaneous opens and restarts need; without a limit one member could take all links of a node."""
 
 
 class Links:
@@ -45,8 +47,11 @@ class Links:
     def best(self, peer: bytes) -> Link | None:
         """The link to use: of several, one that is not in doubt, started by the smaller node id, the newest. Both ends
         choose the same, so that after a simultaneous open one of the two goes out of use."""
-        up = [link for link in self.by_index.values() if link.peer == peer and link.state is State.UP]
+        up = [link for link in self.of(peer) if link.state is State.UP]
         return min(up, key=self._rank) if up else None
+
+    def of(self, peer: bytes) -> list[Link]:
+        return [link for link in self.by_index.values() if link.peer == peer]
 
     def _rank(self, link: Link) -> tuple[bool, bytes, float]:
         doubtful = link.life is not None and link.life.suspected
@@ -277,9 +282,12 @@ class Links:
         before = self._by_addrs.get(addrs)
         if before is not None:
             self.drop(before, "link_replaced")
-        for other in self.by_index.values():
-            if other.peer == accepted.peer_id and other.life is not None:
+        held = [link for link in self.of(accepted.peer_id) if link.life is not None]
+        for other in held:
+            if other.life is not None:
                 other.life.suspect()
+        if len(held) >= LINKS_PER_PEER:
+            self.close(max(held, key=self._rank), "link_crowded")
         link = Link(core.take_link(), accepted.peer_id, addrs, False, State.UP, nic.ifindex, nic.mtu, core.now)
         link.x_r = accepted.x_r
         self.by_index[link.index] = self._by_addrs[addrs] = link

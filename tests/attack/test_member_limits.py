@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one member of the realm, or a few together, can take away from the others at a Guardian."""
+
+from __future__ import annotations
+
+from tests.keyd.net import Net, Node
+from veilnet import contract as c
+from veilnet.keyd.link import Link
+from veilnet.keyd.links import LINKS_PER_PEER
+from veilnet.keyd.state import Link as State
+from veilnet.keyd.store import Kind
+from veilnet.protocol.messages import Create
+
+MEMBERS = ("a", "b", "d", "e", "f")
+
+
+def star() -> Net:
+    """Five Confluxes around one Guardian."""
+    return Net({"g": "g"} | dict.fromkeys(MEMBERS, "c"), [(name, "g") for name in MEMBERS])
+
+
+def dial(net: Net, member: str) -> None:
+    """One more link from a member to the Guardian, as one that keeps no rule would make it."""
+    node, guardian = net.nodes[member], net.nodes["g"].view.node_id
+    node.engine.links._dials.pop(guardian, None)
+    assert node.engine.links._dial(guardian)
+    net.act(node, node.engine._take_actions())
+    net.run(0.05)
+
+
+def links_of(guardian: Node, member: Node) -> list[Link]:
+    held = guardian.engine.links.by_index.values()
+    return [link for link in held if link.peer == member.keys.node_id and link.state is State.UP]
+
+
+def test_one_member_gets_few_links_and_the_newest_works() -> None:
+    net = star()
+    guardian, member = net.nodes["g"], net.nodes["a"]
+    for _ in range(30):
+        dial(net, "a")
+        assert len(links_of(guardian, member)) <= LINKS_PER_PEER
+    newest = max(links_of(guardian, member), key=lambda link: link.since)
+    assert newest.since > net.now - 0.06
+    dial(net, "b")
+    assert len(links_of(guardian, net.nodes["b"])) == 1
+
+
+def test_many_links_are_no_way_around_the_limit_of_circuits() -> None:
+    net = star()
+    guardian = net.nodes["g"]
+    for _ in range(3):
+        dial(net, "a")
+    links = links_of(guardian, net.nodes["a"])
+    assert len(links) == 3
+    limit = guardian.engine.core.settings.circuits_per_link
+    for number in range(limit // 2 + 1):
+        for link in links:
+            guardian.engine.legs.on_create(link, Create(number + 1, number + 1))
+    assert sum(len(link.labels) for link in links) == limit
+    assert guardian.counters["create_refused"] == 3 * (limit // 2 + 1) - limit
+
+
+def test_circuits_leave_room_for_the_records_of_links_and_streams() -> None:
+    """The map of records holds STATES in all; a write into a full one fails."""
+    net = star()
+    guardian = net.nodes["g"]
+    for name in MEMBERS:
+        dial(net, name)
+        (link,) = links_of(guardian, net.nodes[name])
+        for number in range(1, guardian.engine.core.settings.circuits_per_link + 1):
+            guardian.engine.legs.on_create(link, Create(number, number))
+    records = guardian.plane.load_states()
+    assert sum(kind == Kind.LEG for kind, _ in records) <= c.STATES // 2
+    assert len(records) < c.STATES
