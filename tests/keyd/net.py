@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address
 from math import inf
 
-from veilnet.keyd.core import Action, Event, Inject, Nic, NodeKeys, SendDatagram, Settings, Underlay
+from veilnet.keyd.core import Action, EmitProbe, Event, Inject, Nic, NodeKeys, SendDatagram, Settings, Underlay
 from veilnet.keyd.dataplane import Addrs
 from veilnet.keyd.engine import Engine
 from veilnet.keyd.memory_plane import Control, Deliver, Emit, Knock, MemoryPlane, NoStream, Output
@@ -53,6 +53,8 @@ class Node:
     events: list[Event] = field(default_factory=list)
     down: bool = False
     """The machine is off: nothing in, nothing out."""
+    redirects: bool = True
+    """What this machine's NICs send by XDP redirect arrives."""
     stopped: bool = False
     """keyd is not running; the data plane is."""
 
@@ -177,6 +179,11 @@ class Net:
                 self._transmit(node, action.addrs, action.payload)
             elif isinstance(action, Inject):
                 self.output(node, node.plane.send_inner(action.packet))
+            elif isinstance(action, EmitProbe):
+                payload = node.plane.seal(action.link, 0, 255, action.body)
+                addrs = node.plane.link_addrs(action.link)
+                if node.redirects and addrs is not None:
+                    self._transmit(node, addrs, payload)
             else:
                 node.events.append(action)
 

@@ -93,6 +93,8 @@ class BpfPlane:
     def set_link_rx(self, link: int, slot: int, key: SipKey) -> None:
         entry = self._at("links", link)
         rx = entry.rx[slot]
+        if rx.valid and bytes(rx.key) == key.mac + key.enc:
+            return  # the same key again: what its window has seen must not be forgotten
         rx.valid = 0
         wipe(entry.win[slot])
         store(rx.key.mac, key.mac)
@@ -173,6 +175,8 @@ class BpfPlane:
 
     def set_stream_rx(self, stream: int, slot: int, key: bytes) -> None:
         entry = self._at("streams", stream)
+        if entry.rx[slot].valid and bytes(entry.rx[slot].key) == key:
+            return  # the same key again: what its window has seen must not be forgotten
         entry.rx[slot].valid = 0
         wipe(entry.win[slot])
         store(entry.rx[slot].key, key)
@@ -222,6 +226,9 @@ class BpfPlane:
 
     def set_knock(self, index: int, key: KnockKey | None) -> None:
         entry = self.maps.config.knock[index]
+        held = bytes(entry.mac) + bytes(entry.enc) + bytes(entry.full)
+        if key is not None and entry.valid and held == key.mac + key.enc + key.full:
+            return  # no gap for a key that stays
         entry.valid = 0
         if key is None:
             wipe(entry)
@@ -244,12 +251,23 @@ class BpfPlane:
 
     # ---- keyd's own frames -----------------------------------------------------------------------------------
 
-    def seal(self, link: int, label: int, budget: int, body: bytes) -> bytes:
-        """See DataPlane. SealRefusedError when the link can't send."""
+    def _ctl_fd(self) -> int:
         if self._ctl < 0:
             self._ctl = libbpf.obj_get(self._ctl_pin)
+        return self._ctl
+
+    def probe(self, link: int, body: bytes) -> None:
+        """Send a link control frame as data would go by XDP redirect: through the NIC, past the kernel's stack."""
+        request = bytes(c.CtlReq(link=link, budget=255, flags=c.CTL_F_EMIT)) + body
+        libbpf.test_run(self._ctl_fd(), request, live_frames=True)
+
+    def set_redirect(self, on: bool) -> None:
+        self.maps.config.emit = c.EMIT_REDIRECT if on else c.EMIT_TC
+
+    def seal(self, link: int, label: int, budget: int, body: bytes) -> bytes:
+        """See DataPlane. SealRefusedError when the link can't send."""
         request = bytes(c.CtlReq(link=link, label=label, budget=budget)) + body
-        run = libbpf.test_run(self._ctl, request)
+        run = libbpf.test_run(self._ctl_fd(), request)
         if run.verdict != libbpf.XDP_TX or len(run.data) != len(request):
             raise SealRefusedError(f"link {link}, {len(body)} bytes")
         return run.data

@@ -106,6 +106,14 @@ class Inject:
 
 
 @dataclass(frozen=True, slots=True)
+class EmitProbe:
+    """Control body of `link` to send as the data plane would by XDP redirect."""
+
+    link: int
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """Something to log. Fields hold no secrets."""
 
@@ -113,7 +121,7 @@ class Event:
     fields: Mapping[str, object]
 
 
-Action = SendDatagram | Inject | Event
+Action = SendDatagram | Inject | EmitProbe | Event
 
 
 @dataclass(frozen=True, slots=True)

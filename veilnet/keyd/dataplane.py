@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What keyd may do to the data plane: one Protocol, two implementations.
 
-`veilnet.keyd.bpf_plane.BpfPlane` writes the pinned, memory-mapped BPF maps; `veilnet.keyd.memory_plane.MemoryPlane` is a
-data plane in Python for tests without root, which seals and opens frames with `veilnet.protocol.frame`.
+`veilnet.keyd.bpf_plane.BpfPlane` writes the pinned, memory-mapped BPF maps; `veilnet.keyd.memory_plane.MemoryPlane` is
+a data plane in Python for tests without root, which seals and opens frames with `veilnet.protocol.frame`.
 Indices: link 1..VEIL_LINKS-1, label 1..VEIL_LABELS-1, stream 1..VEIL_STREAMS-1; 0 is "none". Times `*_seen` are opaque
 and only ever compared for change. Every method is idempotent.
 """
@@ -84,6 +84,7 @@ class DataPlane(Protocol):
     def put_link(
         self, link: int, addrs: Addrs, *, state: int, ifindex: int, mtu: int, full: bytes | None = None
     ) -> None: ...
+
     def set_link_rx(self, link: int, slot: int, key: SipKey) -> None:
         """Zero the slot's replay window, write the key, then make it valid."""
 
@@ -134,6 +135,9 @@ class DataPlane(Protocol):
     # keyd's own frames
     def seal(self, link: int, label: int, budget: int, body: bytes) -> bytes:
         """UDP payload: frame header under the link's selected slot and next counter, then `body`."""
+
+    def set_redirect(self, on: bool) -> None:
+        """Sealed data leaves by XDP redirect (`veil_config.emit`), else by TC."""
 
     # sessions kept over a restart of keyd (`struct veil_state`)
     def save_state(self, kind: int, index: int, data: bytes) -> None: ...

@@ -26,6 +26,7 @@ from veilnet.keyd.core import (
 )
 from veilnet.keyd.dataplane import Addrs, DataPlane, KnockKey
 from veilnet.keyd.dial import Requests
+from veilnet.keyd.emit import EmitProber
 from veilnet.keyd.legs import Legs
 from veilnet.keyd.link import Link
 from veilnet.keyd.links import Links
@@ -63,6 +64,7 @@ class Engine:
         self.circuits = Circuits(self.core, self.peers, requests, self.links)
         self.legs = Legs(self.core, self.peers, requests, self.links)
         self.streams = Streams(self.core, self.peers, requests, self.circuits, self.legs)
+        self.emit = EmitProber(self.core, self.links, requests)
         self._reconciler = Reconciler(self.core, self.links, self.circuits, self.legs, self.streams)
         self._knock_slots: tuple[int, ...] = ()
         self._started = False
@@ -200,6 +202,7 @@ class Engine:
 
     def _tick(self) -> None:
         self.links.tick()
+        self.emit.tick()
         self.streams.tick()
 
     def _repair(self) -> None:

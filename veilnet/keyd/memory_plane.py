@@ -128,6 +128,7 @@ class MemoryPlane:
         self._states: dict[tuple[int, int], bytes] = {}
         self._reasons: Counter[str] = Counter()
         self._jiffies = 0
+        self.redirect = False
 
     # ---- the programs --------------------------------------------------------------------------------------------
 
@@ -391,6 +392,9 @@ class MemoryPlane:
 
     def seal(self, link: int, label: int, budget: int, body: bytes) -> bytes:
         return self._seal(link, label, budget, body)
+
+    def set_redirect(self, on: bool) -> None:
+        self.redirect = on
 
     def _seal(self, link: int, label: int, budget: int, body: bytes) -> bytes:
         entry = self._links[link]

@@ -25,7 +25,7 @@ from pyroute2 import IPRoute
 from veilnet import contract as c
 from veilnet.files import private_directory
 from veilnet.keyd.bpf_plane import BpfPlane, SealRefusedError
-from veilnet.keyd.core import Action, Inject, Nic, NodeKeys, SendDatagram, Underlay
+from veilnet.keyd.core import Action, EmitProbe, Inject, Nic, NodeKeys, SendDatagram, Underlay
 from veilnet.keyd.dataplane import Addrs
 from veilnet.keyd.engine import Engine
 from veilnet.loader import pins
@@ -134,6 +134,8 @@ class Shell:
                     self._sockets.send(action.addrs, action.payload)
                 elif isinstance(action, Inject):
                     self._sockets.inject(action.packet)
+                elif isinstance(action, EmitProbe):
+                    self.plane.probe(action.link, action.body)
                 else:
                     log.info(action.name, **action.fields)
             except OSError as error:

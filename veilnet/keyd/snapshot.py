@@ -33,6 +33,7 @@ def snapshot(engine: Engine) -> dict[str, Any]:
         "legs": [_leg(core, leg) for _, leg in sorted(engine.legs.by_label.items())],
         "streams": [_stream(core, stream) for _, stream in sorted(engine.streams.by_index.items())],
         "building": [[core.name(node) for node in circuit.path] for circuit in engine.circuits.building],
+        "emit": "redirect" if engine.emit.redirects else "tc",
         "waiting": len(engine.streams.builder.queue),
         "first_packet_ms": engine.streams.builder.first_packet_ms,
         "counters": dict(sorted(core.counters.items())),
