@@ -30,7 +30,8 @@ static __always_inline __u32 veil_inner_len(const __u8 *ip, const void *end)
 	return VEIL_IP6_LEN + __builtin_bswap16(*(const __be16 *)(ip + 4));
 }
 
-/* Look-up key of the address at `at4` (IPv4) or `at6` (IPv6) of the packet's header: 1, or 0 if that lies outside. */
+/* Look-up key of the address at `at4` (IPv4) or `at6` (IPv6) of the packet's header: 1, or 0 if that lies outside or an
+ * IPv6 packet has an IPv4-mapped address, which would be some IPv4 node's key (none is legal on a wire, RFC 4038 4.2). */
 static __always_inline int veil_inner_key(const __u8 *ip, const void *end, int at4, int at6, struct veil_route_key *key)
 {
 	__u32 *addr = (__u32 *)key->addr;
@@ -50,7 +51,7 @@ static __always_inline int veil_inner_key(const __u8 *ip, const void *end, int a
 #pragma unroll
 	for (int i = 0; i < 4; i++)
 		addr[i] = ((const __u32 *)(ip + at6))[i];
-	return 1;
+	return addr[0] || addr[1] || addr[2] != VEIL_MAPPED4;
 }
 
 /* Ethernet protocol of the packet at `ip`, whose first byte has been read before. */

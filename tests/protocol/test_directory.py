@@ -174,6 +174,7 @@ def test_certificate_errors_have_names() -> None:
         (d.sign_certificate(replace(ONE.certificate, not_before=NOW + 301), CA), d.NotYetValid),
         (d.sign_certificate(replace(ONE.certificate, roles=frozenset({"root"})), CA), d.MalformedDocument),
         (d.sign_certificate(replace(ONE.certificate, name="Näme"), CA), d.MalformedDocument),
+        (d.sign_certificate(replace(ONE.certificate, ipv6=IPv6Address("::ffff:10.9.0.1")), CA), d.MalformedDocument),
         (sign_document({"node": ONE.id.hex()}, CA, d.CERT_CONTEXT), d.MalformedDocument),
         (replace(d.sign_certificate(ONE.certificate, OTHER_CA), key=REALM), d.BadSignature),
     ]

@@ -188,6 +188,8 @@ def _read_certificate(fields: Fields) -> Certificate:
     fields.end()
     if not _NAME.fullmatch(certificate.name):
         raise MalformedDocument("certificate: name is not a DNS label")
+    if certificate.ipv6.ipv4_mapped is not None:  # the data plane would take it for that IPv4 address
+        raise MalformedDocument("certificate: ipv6 is an IPv4-mapped address")
     if not certificate.roles or not certificate.roles <= ROLES:
         raise MalformedDocument("certificate: unknown role, or none")
     return certificate
