@@ -15,13 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from veilnet import contract as c
-from veilnet.keyd.dataplane import Addrs, Circuit, IpNetwork, KnockKey, LinkStats, SipKey, StreamStats
+from veilnet.keyd.dataplane import Addrs, Circuit, IpNetwork, KnockKey, LinkStats, SealRefusedError, SipKey, StreamStats
 from veilnet.loader import libbpf
 from veilnet.loader.maps import Maps, store, wipe
-
-
-class SealRefusedError(Exception):
-    """veil_ctl refused to seal a frame: the link is not up, or its counter is at its limit."""
 
 
 def _way(addrs: c.Addrs) -> c.LinkWay | None:

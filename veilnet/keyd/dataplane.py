@@ -13,8 +13,14 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Protocol
 
+from veilnet.protocol.errors import LocalError
+
 IpAddress = IPv4Address | IPv6Address
 IpNetwork = IPv4Network | IPv6Network
+
+
+class SealRefusedError(LocalError):
+    """A frame can't be sealed: the link is not up, or its counter is at its limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +140,7 @@ class DataPlane(Protocol):
 
     # keyd's own frames
     def seal(self, link: int, label: int, budget: int, body: bytes) -> bytes:
-        """UDP payload: frame header under the link's selected slot and next counter, then `body`."""
+        """UDP payload: frame header under the link's selected slot and next counter, then `body`. SealRefusedError."""
 
     def set_redirect(self, on: bool) -> None:
         """Sealed data leaves by XDP redirect (`veil_config.emit`), else by TC."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from veilnet.contract import LINK_PENDING, LINK_UP
 from veilnet.keyd.core import Core, SendDatagram
-from veilnet.keyd.dataplane import Addrs, SipKey
+from veilnet.keyd.dataplane import Addrs, SealRefusedError, SipKey
 from veilnet.keyd.dial import Dial, Requests
 from veilnet.keyd.link import Handler, Link, LinkSlots, Waiter, origin
 from veilnet.keyd.liveness import Liveness
@@ -217,7 +217,10 @@ class Links:
         if link.state is State.DEAD or self._core.plane.link_stats(link.index).state != LINK_UP:
             self._core.count("send_link_down")
             return
-        self._send(link.addrs, self._core.plane.seal(link.index, label, budget, body))
+        try:
+            self._send(link.addrs, self._core.plane.seal(link.index, label, budget, body))
+        except SealRefusedError:
+            self._core.count("send_refused")
 
     def _send(self, addrs: Addrs, payload: bytes) -> None:
         self._core.actions.append(SendDatagram(addrs, payload))
@@ -362,6 +365,8 @@ class Links:
         idle = core.now - link.used
         if not life.check():
             self.drop(link, "link_dead")
+        elif rekeying.exhausted:
+            self.drop(link, "link_exhausted")
         elif idle >= core.settings.link_idle:
             self.close(link, "link_idle")
         elif idle >= core.settings.supersede_grace and self.best(link.peer) is not link:

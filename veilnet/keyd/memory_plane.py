@@ -12,7 +12,17 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
 from veilnet import contract as c
-from veilnet.keyd.dataplane import Addrs, Circuit, IpAddress, IpNetwork, KnockKey, LinkStats, SipKey, StreamStats
+from veilnet.keyd.dataplane import (
+    Addrs,
+    Circuit,
+    IpAddress,
+    IpNetwork,
+    KnockKey,
+    LinkStats,
+    SealRefusedError,
+    SipKey,
+    StreamStats,
+)
 from veilnet.protocol.errors import LocalError, Reason, RemoteError
 from veilnet.protocol.frame import (
     LABEL_BITS,
@@ -401,6 +411,8 @@ class MemoryPlane:
         tx = entry.tx[entry.tx_slot]
         if not isinstance(tx.key, SipKey):
             raise LocalError("link has no send key")
+        if tx.counter >= c.COUNTER_LIMIT:
+            raise SealRefusedError(f"link {link}")
         counter, tx.counter = tx.counter, tx.counter + 1
         entry.tx_seen = self._tick()
         return seal_frame(tx.key.mac, tx.key.enc, label, budget, counter, body)

@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any, Final, Protocol
 
-from veilnet.contract import REKEY_FRAMES
+from veilnet.contract import COUNTER_LIMIT, REKEY_FRAMES
 from veilnet.keyd.core import Core
 from veilnet.keyd.dial import Requests
 from veilnet.protocol.messages import Message, Ping, Ready, Rekey, Rekeyed
 from veilnet.protocol.session import KeysReady, Session
 
 FRAMES_LIMIT: Final = REKEY_FRAMES * 3 // 4
+FRAMES_MAX: Final = COUNTER_LIMIT - REKEY_FRAMES
+"""Only the initiator rekeys. If it never does, the session ends here, well before its counters do."""
 ASKS_PER_KEY: Final = 4
 """Repeats of one REKEY before a fresh one: a responder that restarted has lost its answer."""
 
@@ -64,6 +66,10 @@ class Rekeying:
     @property
     def busy(self) -> bool:
         return bool(self._asks or self._settling)
+
+    @property
+    def exhausted(self) -> bool:
+        return self._slots.sent() >= FRAMES_MAX
 
     def close(self) -> None:
         self._core.timers.cancel(self._due, self._ask, self._old)

@@ -24,7 +24,7 @@ from pyroute2 import IPRoute
 
 from veilnet import contract as c
 from veilnet.files import private_directory
-from veilnet.keyd.bpf_plane import BpfPlane, SealRefusedError
+from veilnet.keyd.bpf_plane import BpfPlane
 from veilnet.keyd.core import Action, EmitProbe, Inject, Nic, NodeKeys, SendDatagram, Underlay
 from veilnet.keyd.dataplane import Addrs
 from veilnet.keyd.engine import Engine
@@ -164,7 +164,7 @@ class Shell:
             if self._ready and len(record) >= _EVENT_HEAD:
                 try:
                     self._on_event(record)
-                except (LocalError, SealRefusedError):
+                except LocalError:
                     log.exception("event")  # our fault; the others in the ring still count
 
     def _on_event(self, record: bytes) -> None:

@@ -297,6 +297,8 @@ class Streams:
             self.drop(stream, "stream_peer_gone")
         elif not life.check():
             self.drop(stream, "stream_dead")
+        elif rekeying.exhausted:
+            self.drop(stream, "stream_exhausted")
         elif stream.closing:
             return
         elif stream.initiator and idle >= core.settings.stream_idle:
