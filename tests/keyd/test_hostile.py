@@ -79,6 +79,17 @@ def test_garbage_and_mutations_on_every_input_of_the_engine(seed: int) -> None:
     assert net.run(1, lambda: net.received("b") == [0, 1])
 
 
+def test_status_counts_bodies_that_are_no_messages_and_no_others() -> None:
+    net = established()
+    assert [node.engine.snapshot()["data_frames"] for node in net.nodes.values()] == [0] * len(net.nodes)
+    b = net.nodes["b"]
+    (label,) = b.plane.used_labels()
+    (leg,) = b.engine.legs.by_label.values()
+    for length in (24 + 64, HS_BODY_LEN, 24 + 1472):
+        b.engine.on_control(leg.link.index, label, leg.stream, bytes(length), net.now)
+    assert b.engine.snapshot()["data_frames"] == 3
+
+
 def test_replayed_datagrams_of_a_whole_establishment_change_nothing() -> None:
     net = line3()
     tape: list[tuple[str, object, bytes]] = []

@@ -9,7 +9,7 @@ written directly. What a peer does wrong is counted under `remote_<reason>`; Loc
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from veilnet.keyd.circuits import Circuits
 from veilnet.keyd.core import (
@@ -42,6 +42,9 @@ from veilnet.protocol.messages import Create, Created, Destroy, Extend, Extended
 
 __all__ = ["Action", "Engine", "Event", "Inject", "Nic", "NodeKeys", "SendDatagram", "Settings", "Underlay"]
 
+_UNOPENED: Final = {Reason.LENGTH, Reason.TAG, Reason.AUTH, Reason.FIELD, Reason.KIND, Reason.PADDING, Reason.SLOT}
+"""Why a body from a circuit was refused before anything in it made sense."""
+
 
 class Engine:
     """Create, then `set_directory` once before any other input: that also takes over what an earlier run has left."""
@@ -68,6 +71,8 @@ class Engine:
         self._reconciler = Reconciler(self.core, self.links, self.circuits, self.legs, self.streams)
         self._knock_slots: tuple[int, ...] = ()
         self._started = False
+        self.data_frames = 0
+        """Bodies from circuits that opened as neither control nor handshake: a stream's packets would be such."""
         self.links.handler = self._on_circuit_message
         self.links.down = self._on_link_down
 
@@ -125,7 +130,16 @@ class Engine:
         def take() -> None:
             if label == 0:
                 self.links.on_control(link, body)
-            elif (circuit := self.circuits.by_label.get(label)) is not None and self._on(circuit.link, link):
+                return
+            try:
+                on_circuit()
+            except RemoteError as error:
+                if error.reason in _UNOPENED:
+                    self.data_frames += 1
+                raise
+
+        def on_circuit() -> None:
+            if (circuit := self.circuits.by_label.get(label)) is not None and self._on(circuit.link, link):
                 self.circuits.on_body(circuit, body)
             elif (leg := self.legs.by_label.get(label)) is not None and self._on(leg.link, link):
                 self.legs.on_body(leg, body)

@@ -36,6 +36,7 @@ def snapshot(engine: Engine) -> dict[str, Any]:
         "emit": "redirect" if engine.emit.redirects else "tc",
         "waiting": len(engine.streams.builder.queue),
         "first_packet_ms": engine.streams.builder.first_packet_ms,
+        "data_frames": engine.data_frames,
         "counters": dict(sorted(core.counters.items())),
         "data_plane": core.plane.reasons(),
     }

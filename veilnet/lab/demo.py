@@ -10,6 +10,7 @@ import signal
 import statistics
 import sys
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,11 +44,11 @@ class Figures:
     enrol_ms: float
     """Median over the nodes: from the start of the process with a token to the Master's answer on disk."""
     python_data_frames: int
-    """Data frames on the wire that reached the key daemons."""
+    """Frames that reached the key daemons through a circuit and were neither control nor handshake."""
     udp_sockets: int
     """UDP sockets on Guardians and Confluxes before any traffic of ours."""
     frames_dropped: dict[str, int]
-    """Frames dropped on all nodes by reason."""
+    """Frames dropped on all nodes by reason, from after start-up (whose self-tests drop on purpose) to the end."""
 
     def broken_promises(self) -> list[str]:
         broken = []
@@ -69,10 +70,10 @@ def run(lab: Lab) -> Figures:
     members = [node.name for node in lab.topology.members]
     sockets = measure.udp_sockets(lab, members)
     address = fleet.overlay_address(SERVER)
+    before = {name: fleet.status(name) for name in members}
     print(f"== first ping from {CLIENT} to {SERVER} ({address}); its stream is made on demand")
     first = measure.first_packet_ms(lab, CLIENT, address)
     print("== ping, TCP, UDP through the tunnel")
-    before = {name: fleet.status(name) for name in members}
     rtt = measure.rtt_ms(lab, CLIENT, address)
     tcp = measure.tcp_mbit(lab, CLIENT, SERVER, address)
     udp, _ = measure.udp_kpps(lab, CLIENT, SERVER, address)
@@ -86,25 +87,20 @@ def run(lab: Lab) -> Figures:
         suite=after[CLIENT]["suite"],
         first_packet_ms=round(first, 1),
         enrol_ms=round(statistics.median(fleet.enrol_ms.values()), 1),
-        python_data_frames=sum(_not_control(after[name]) - _not_control(before[name]) for name in members),
+        python_data_frames=sum(after[name]["data_frames"] for name in members),
         udp_sockets=len(sockets),
-        frames_dropped=_dropped(after),
+        frames_dropped=_dropped(before, after),
     )
 
 
-def _not_control(status: dict[str, Any]) -> int:
-    """Frames that reached the daemon and were no control message or handshake: a data frame would be one of them."""
-    return sum(count for name, count in status["counters"].items() if name.startswith("remote_"))
-
-
-def _dropped(statuses: dict[str, dict[str, Any]]) -> dict[str, int]:
-    """Sum over the nodes of each DROP reason that occurred."""
-    total: dict[str, int] = {}
-    for status in statuses.values():
+def _dropped(before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any]]) -> dict[str, int]:
+    """Each DROP reason that occurred in between, summed over the nodes."""
+    total: Counter[str] = Counter()
+    for node, status in after.items():
         for name, count in status["data_plane"].items():
-            if count and contract.REASON_CLASS[name] == "DROP":
-                total[name] = total.get(name, 0) + count
-    return total
+            if contract.REASON_CLASS[name] == "DROP":
+                total[name] += count - before[node]["data_plane"][name]
+    return {name: count for name, count in total.items() if count}
 
 
 def report(figures: Figures) -> None:

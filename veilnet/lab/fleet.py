@@ -119,13 +119,13 @@ class Fleet:
                 "--admin-token-file",
                 str(self._admin),
             )
-        process = spawn(
+        pid = spawn(
             self.lab.namespace(master.name),
             [*VEILNET, "master", "serve", "--state-dir", str(state)],
             self.log(master.name),
             self.environment(master.name),
         )
-        (self.lab.node_directory(master.name) / "pid").write_text(str(process.pid), encoding="ascii")
+        (self.lab.node_directory(master.name) / "pid").write_text(str(pid), encoding="ascii")
         wait = self.lab.command(master.name, [sys.executable, "-c", _WAIT, str(master.management), str(MASTER_PORT)])
         if subprocess.run(wait, check=False).returncode:
             msg = f"Master does not accept connections after 30 s; its log: {self.log(master.name)}"

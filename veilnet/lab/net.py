@@ -71,10 +71,10 @@ def build_management(lab: str, topology: Topology) -> None:
         port, name = f"m-{node.name}", namespace(lab, node.name)
         _ip(
             home,
-            f"link add {port} type veth peer name {MGMT_NIC} netns {name}",
-            f"link set {port} master br0 up",
+            f"link add name {port} type veth peer name {MGMT_NIC} netns {name}",
+            f"link set dev {port} master br0 up",
         )
-        _ip(name, f"address add {node.management}/24 dev {MGMT_NIC}", f"link set {MGMT_NIC} up")
+        _ip(name, f"address add {node.management}/24 dev {MGMT_NIC}", f"link set dev {MGMT_NIC} up")
 
 
 def build_link(lab: str, link: Link) -> None:
@@ -87,12 +87,12 @@ def build_link(lab: str, link: Link) -> None:
     for here, there in (link.ends, link.ends[::-1]):
         name, device = namespace(lab, here), nic(there)
         _prepare(name, device)
-        _ip(name, f"address add {link.address(here)}/{link.subnet.prefixlen} dev {device}", f"link set {device} up")
+        _ip(name, f"address add {link.address(here)}/{link.subnet.prefixlen} dev {device}", f"link set dev {device} up")
 
 
 def _veth(here: str, device: str, there: str, peer: str) -> None:
     mtu = f"mtu {UNDERLAY_MTU}"
-    _ip(here, f"link add {device} {mtu} type veth peer name {peer} {mtu} netns {there}")
+    _ip(here, f"link add name {device} {mtu} type veth peer name {peer} {mtu} netns {there}")
 
 
 def _wire(lab: str, link: Link) -> None:
@@ -102,7 +102,7 @@ def _wire(lab: str, link: Link) -> None:
     for here, there in (link.ends, link.ends[::-1]):
         _veth(home, here, namespace(lab, here), nic(there))
         _prepare(home, here)
-        _ip(home, f"link set {here} master br0 up")
+        _ip(home, f"link set dev {here} master br0 up")
     subprocess.run([*in_namespace(home), sys.executable, "-m", "veilnet.lab.wire", *link.ends], check=True)
 
 

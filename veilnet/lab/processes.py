@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,20 +13,16 @@ from pathlib import Path
 from veilnet.lab.net import NETNS_DIR, in_namespace
 
 
-def spawn(namespace: str, command: Sequence[str], log: Path, env: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Start a daemon; its output goes to `log` (0600). `Popen.pid` is the daemon's own, nsenter becomes it by exec."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
-        return subprocess.Popen(
-            [*in_namespace(namespace), *command],
-            stdin=subprocess.DEVNULL,
-            stdout=descriptor,
-            stderr=descriptor,
-            env=os.environ | env,
-            start_new_session=True,
-        )
-    finally:
-        os.close(descriptor)
+def spawn(namespace: str, command: Sequence[str], log: Path, env: dict[str, str]) -> int:
+    """Start a daemon that outlives us; its pid (nsenter becomes it by exec). Its output goes to `log` (0600)."""
+    line = [*in_namespace(namespace), *command]
+    create = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(log), create, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    return os.posix_spawnp(line[0], line, os.environ | env, file_actions=actions, setsid=True)
 
 
 def inode(namespace: str) -> int | None:

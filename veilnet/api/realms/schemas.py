@@ -20,7 +20,7 @@ def _usable(network: IPv4Network) -> IPv4Network:
 
 class RealmSettings(Body):
     min_guardians: Annotated[int, Field(ge=0, le=8)] = 2
-    rekey_seconds: Annotated[int, Field(ge=10, le=3600)] = 120
+    rekey_seconds: Annotated[int, Field(ge=1, le=3600)] = 120
     idle_seconds: Annotated[int, Field(ge=10, le=86400)] = 300
 
 
