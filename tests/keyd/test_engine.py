@@ -156,6 +156,19 @@ def test_rekey_every_2_seconds_loses_nothing(topology: object, wire: Wire) -> No
         assert all(link.session is not None and link.session.epoch >= 5 for link in engine.links.by_index.values())
 
 
+def test_new_rekey_interval_holds_for_sessions_that_are_up() -> None:
+    net = pair()
+    up(net, "a", "b")
+    changed = replace(net.directory, version=2, settings={"rekey_interval": 2})
+    for node in net.nodes.values():
+        net.act(node, node.engine.set_directory(changed, net.now))
+    net.run(10)
+    for name in ("a", "b"):
+        engine = net.nodes[name].engine
+        sessions = [each.session for each in (*engine.streams.by_index.values(), *engine.links.by_index.values())]
+        assert [session is not None and session.epoch >= 3 for session in sessions] == [True, True]
+
+
 def test_rekey_goes_on_over_a_lossy_wire() -> None:
     net = pair(seed=3, settings=replace(FAST, rekey_interval=2.0), wire=Wire(loss=0.2))
     net.send("a", "b", 0)

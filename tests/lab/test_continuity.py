@@ -18,7 +18,7 @@ from veilnet.lab.fleet import REALM, Fleet
 
 pytestmark = [pytest.mark.lab, pytest.mark.root]
 
-RATE = 1000.0  # packets a second
+RATE = 2000.0  # packets a second
 _SWAP = "import sys; from veilnet.loader import dataplane; dataplane.swap(sys.argv[1])"
 
 

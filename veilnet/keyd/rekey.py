@@ -59,6 +59,8 @@ class Rekeying:
         self._due, self._ask, self._old = ("rekey", name), ("rekey ask", name), ("rekey old", name)
         self._asks = 0
         self._settling = 0
+        self._interval = 0.0
+        """Setting that the due time comes from."""
         self.waiting: int | None = None
         """Responder: epoch whose keys are installed and that the initiator has not switched to yet."""
         self._arm()
@@ -93,8 +95,12 @@ class Rekeying:
         if self.waiting is not None and self._slots.heard_on(self.waiting % 2):
             self._session.peer_switched()  # RK4
             self.after_open()
-        if self._session.initiator and not self.busy and self._slots.sent() >= FRAMES_LIMIT:
+        if not self._session.initiator or self.busy:
+            return
+        if self._slots.sent() >= FRAMES_LIMIT:
             self.start()
+        elif self._interval != self._core.settings.rekey_interval:
+            self._arm()
 
     def start(self) -> None:
         if self.busy:
@@ -171,5 +177,5 @@ class Rekeying:
 
     def _arm(self) -> None:
         if self._session.initiator:
-            interval = self._core.jitter(self._core.settings.rekey_interval)
-            self._core.timers.set(self._due, self._core.after(interval), self.start)
+            self._interval = self._core.settings.rekey_interval
+            self._core.timers.set(self._due, self._core.after(self._core.jitter(self._interval)), self.start)
