@@ -58,6 +58,13 @@ static __always_inline void veil_hop_seal(const struct veil_sip_key *key, struct
 	frame->header = header ^ veil_sip8(key->enc, tag);
 }
 
+/* Does `flag` of a map entry still have `value`? keyd takes an entry down before it wipes or changes its keys, so a key
+ * was whole while it was used if the flag is up afterwards, too. x86 keeps the order of loads, and of stores. */
+static __always_inline int veil_still(const __u32 *flag, __u32 value)
+{
+	return *(const volatile __u32 *)flag == value;
+}
+
 /* Take the next send counter of `tx` into `*counter`: 0 once it has reached its limit, so that none is used twice. */
 static __always_inline int veil_hop_counter(struct veil_link_tx *tx, __u32 *counter)
 {

@@ -106,6 +106,10 @@ static __always_inline __u32 seal_frame(struct xdp_md *ctx, struct seal *s, stru
 	veil_stream_write(data + VEIL_BODY_OFF, stream->tx_hp, tag, shdr);
 	veil_hop_seal(&tx->key, (void *)(data + VEIL_OUTER_LEN), veil_header(stream->out_label, stream->budget, hop_counter));
 	veil_outer_write(data, &out->addrs, &out->l2, s->len + VEIL_FRAME_LEN + VEIL_STREAM_LEN);
+	if (!veil_still(&stream->state, VEIL_STREAM_UP) || !veil_still(&key->valid, 1))
+		return VEIL_DROP_STREAM_DOWN;
+	if (!veil_still(&out->state, VEIL_LINK_UP))
+		return VEIL_DROP_LINK_DOWN;
 	stream->tx_seen = s->now;
 	out->tx_seen = s->now;
 	return 0;

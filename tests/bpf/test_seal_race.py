@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A stream or link is taken down and wiped while another CPU is sealing packets with its keys."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tests.bpf import oracle, streams
+from tests.bpf.harness import XDP_REDIRECT, World
+from tests.bpf.streams import LINK, PEER, STREAM, from_host, inner4
+from veilnet import contract as c
+from veilnet.loader import libbpf
+from veilnet.loader.maps import wipe
+from veilnet.protocol.errors import RemoteError
+from veilnet.protocol.frame import open_stream
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs"),
+]
+
+TRIES = 30_000
+
+
+@pytest.fixture
+def seal(world: World, load_program: Callable[[str], int]) -> Iterator[int]:
+    streams.setup(world)
+    with streams.routes(world, {"10.9.0.0/24": (PEER, STREAM)}):
+        yield load_program("veil_seal.c")
+
+
+def take_down_and_up(entry: Any) -> None:
+    """As keyd does it: state, then wipe; some time later the entry is filled again, state last."""
+    up, filled, offset = entry.state, bytearray(entry), type(entry).state.offset
+    filled[offset : offset + 4] = bytes(4)
+    while True:
+        entry.state = 0
+        wipe(entry)
+        pause(1e-3)  # longer than any run of the program, even on a CPU that a hypervisor takes away for a while
+        ctypes.memmove(ctypes.addressof(entry), bytes(filled), len(filled))
+        entry.state = up
+        pause(50e-6)
+
+
+def pause(seconds: float) -> None:
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+
+@contextmanager
+def churn(entry: Any) -> Iterator[None]:
+    child = os.fork()
+    if child == 0:
+        try:
+            take_down_and_up(entry)
+        finally:
+            os._exit(1)
+    try:
+        yield
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("what", ["stream", "link"])
+def test_nothing_leaves_under_a_wiped_key(world: World, seal: int, what: str) -> None:
+    inner = inner4(c.INNER_MAX)
+    sent, bad = 0, 0
+    entry = world.streams[STREAM] if what == "stream" else world.links[LINK]
+    with churn(entry):
+        for _ in range(TRIES):
+            run = libbpf.test_run(seal, from_host(inner))
+            if run.retval != XDP_REDIRECT:
+                continue
+            sent += 1
+            frame = oracle.unseal(streams.HOP_TX, run.data[42:])
+            try:
+                assert frame is not None
+                open_stream({0: streams.TX_KEYS[0]}, streams.TX_HP, frame.body)
+            except (RemoteError, AssertionError):
+                bad += 1
+    assert sent > 100
+    assert bad == 0, f"{bad} of {sent}"
