@@ -134,6 +134,13 @@ class NodeKeys:
     knock_seed: bytes = field(repr=False)
 
 
+def next_free(taken: set[int], last: int, size: int) -> int:
+    """The next index after `last` in 1 to size - 1 that is not taken, 0 if all are. One that was freed comes round as late
+    as can be: another CPU may still be sealing with its old keys, and events of its old life may be in the ring."""
+    indices = (1 + (last + step) % (size - 1) for step in range(size - 1))
+    return next((index for index in indices if index not in taken), 0)
+
+
 class Core:
     def __init__(self, own: NodeKeys, plane: DataPlane, rng: Rng, underlay: Underlay, settings: Settings) -> None:
         self.own = own
@@ -151,6 +158,7 @@ class Core:
         self.links: set[int] = set()
         self.labels: set[int] = set()
         self.streams: set[int] = set()
+        self._last_link = self._last_stream = 0
 
     @property
     def unix(self) -> float:
@@ -198,9 +206,10 @@ class Core:
         return self.randint(64, 255)
 
     def take_link(self) -> int:
-        index = next((i for i in range(1, LINKS) if i not in self.links), 0)
+        index = next_free(self.links, self._last_link, LINKS)
         if not index:
             raise ExhaustedError("no free link")
+        self._last_link = index
         self.links.add(index)
         return index
 
@@ -214,8 +223,9 @@ class Core:
                 return label
 
     def take_stream(self) -> int:
-        index = next((i for i in range(1, STREAMS) if i not in self.streams), 0)
+        index = next_free(self.streams, self._last_stream, STREAMS)
         if not index:
             raise ExhaustedError("no free stream")
+        self._last_stream = index
         self.streams.add(index)
         return index
