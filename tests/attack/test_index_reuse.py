@@ -18,7 +18,8 @@ def test_new_stream_and_link_get_another_index() -> None:
         ((link,), (stream,)) = node.engine.links.by_index, node.engine.streams.by_index
         seen.append((link, stream))
         node.engine.links.drop(node.engine.links.by_index[link], "test")
-        net.nodes["a"].engine.links.drop(*net.nodes["a"].engine.links.by_index.values(), "test")
+        (other,) = net.nodes["a"].engine.links.by_index.values()
+        net.nodes["a"].engine.links.drop(other, "test")
         net.run(1.0)
     assert len({link for link, _ in seen}) == len({stream for _, stream in seen}) == 4
 

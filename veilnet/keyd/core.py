@@ -135,8 +135,8 @@ class NodeKeys:
 
 
 def next_free(taken: set[int], last: int, size: int) -> int:
-    """The next index after `last` in 1 to size - 1 that is not taken, 0 if all are. One that was freed comes round as late
-    as can be: another CPU may still be sealing with its old keys, and events of its old life may be in the ring."""
+    """The next index after `last` in 1 to size - 1 that is not taken, 0 if all are. One that was freed comes round as
+    late as can be: another CPU may still be sealing with its old keys, and the ring may hold events of its old life."""
     indices = (1 + (last + step) % (size - 1) for step in range(size - 1))
     return next((index for index in indices if index not in taken), 0)
 
