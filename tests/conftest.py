@@ -16,7 +16,6 @@ KNOWN_SKIPS = (
     "needs liboqs",
     "needs a Postgres server (VEILNET_TEST_POSTGRES)",
     "long: run with ./run soak",
-    "needs vagrant",
 )
 
 

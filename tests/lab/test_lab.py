@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from veilnet.lab import processes
-from veilnet.lab.journal import BASE
+from veilnet.lab.journal import BASE, LabError, exclusive
 from veilnet.lab.lab import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.root]
@@ -99,6 +99,21 @@ def test_second_up_is_refused_and_changes_nothing(name: str) -> None:
     assert again.returncode == 1
     assert f"lab {name!r} exists already" in again.stderr
     assert "1 received" in lab("exec", "--name", name, "c1", "ping", "-c1", "-W2", "10.77.0.2").stdout
+
+
+def test_wait_for_another_lab_ends_and_names_its_maker(name: str) -> None:
+    hold = "from veilnet.lab.journal import exclusive\nwith exclusive():\n    print('held', flush=True)\n    input()"
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        try:
+            assert holder.stdout
+            assert holder.stdout.readline() == b"held\n"
+            with pytest.raises(LabError, match=f"does not end: pid {holder.pid}, .*exclusive"), exclusive(0.2):
+                pass
+        finally:
+            holder.communicate(b"\n")
+    with exclusive(5):
+        assert BASE.is_dir()
+    assert not Lab(name).journal.exists()
 
 
 def test_errors_are_sentences(name: str) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A numbered UDP flow that shows every lost packet.
 
-    python -m veilnet.lab.flow send ADDRESS PORT RATE SECONDS [SIZE]     prints {"sent": n}
+    python -m veilnet.lab.flow send ADDRESS PORT RATE SECONDS [SIZE]     prints {"sent": n}; SIGTERM ends it earlier
     python -m veilnet.lab.flow receive ADDRESS PORT IDLE_SECONDS         prints {"received": distinct, "duplicates": n,
                                                                           "longest_gap_ms": x} after that much silence
 
@@ -11,6 +11,7 @@ Payload: sequence number, 8 bytes little-endian, then zeros up to SIZE.
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import struct
 import sys
@@ -24,17 +25,21 @@ _BUFFER = 8 * 1024 * 1024
 
 def send(address: str, port: int, rate: float, seconds: float, size: int = SIZE) -> dict[str, int]:
     """`rate` packets a second, paced by the clock so that a delay is caught up with and the count is exact."""
-    total = int(rate * seconds)
     padding = bytes(size - _SEQUENCE.size)
+    stopped: list[int] = []
+    signal.signal(signal.SIGTERM, lambda signum, _: stopped.append(signum))
     with socket.socket(_family(address), socket.SOCK_DGRAM) as sender:
         sender.connect((address, port))
         start = time.monotonic()
-        for number in range(total):
+        print("ready", flush=True)
+        number = 0
+        while not stopped and number < rate * seconds:
             wait = start + number / rate - time.monotonic()
             if wait > 0:
                 time.sleep(wait)
             sender.send(_SEQUENCE.pack(number) + padding)
-    return {"sent": total}
+            number += 1
+    return {"sent": number}
 
 
 def receive(address: str, port: int, idle: float) -> dict[str, float]:

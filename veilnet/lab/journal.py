@@ -7,10 +7,12 @@ rest is one directory per node (key files, logs). A line may name a thing that w
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,9 +73,12 @@ def labs() -> list[str]:
 
 
 @contextmanager
-def exclusive() -> Iterator[None]:
-    """One lab is made or removed at a time; the lock is the base directory itself, which goes when it is empty."""
-    descriptor = _lock_base()
+def exclusive(patience: float = 120.0) -> Iterator[None]:
+    """One lab is made or removed at a time; the lock is the base directory itself, which goes when it is empty.
+
+    Raises LabError with the holder's pid and command after `patience` seconds.
+    """
+    descriptor = _lock_base(time.monotonic() + patience)
     try:
         yield
     finally:
@@ -82,14 +87,42 @@ def exclusive() -> Iterator[None]:
         os.close(descriptor)
 
 
-def _lock_base() -> int:
+def _lock_base(deadline: float) -> int:
     while True:
         BASE.mkdir(mode=0o700, exist_ok=True)
         try:
             descriptor = os.open(BASE, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
             continue
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            _wait_for_lock(descriptor, deadline)
+        except LabError:
+            os.close(descriptor)
+            raise
         if os.fstat(descriptor).st_nlink:  # else removed by the one before us while we waited
             return descriptor
         os.close(descriptor)
+
+
+def _wait_for_lock(descriptor: int, deadline: float) -> None:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                msg = f"another process is making or removing a lab and does not end: {_holder(descriptor)}"
+                raise LabError(msg) from None
+        time.sleep(0.05)
+
+
+def _holder(descriptor: int) -> str:
+    """Pid and command line of who holds the lock. Words of /proc/locks: id, kind, mode, access, pid, device:inode."""
+    inode = str(os.fstat(descriptor).st_ino)
+    for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
+        words = line.split()
+        if words[1] == "FLOCK" and words[5].rpartition(":")[2] == inode:
+            with contextlib.suppress(OSError):
+                command = Path(f"/proc/{words[4]}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                return f"pid {words[4]}, {command.strip()}"
+    return "unknown"

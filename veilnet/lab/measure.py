@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import statistics
 import subprocess
@@ -105,23 +106,30 @@ def udp_sockets(lab: Lab, nodes: Sequence[str]) -> list[str]:
 
 @contextmanager
 def counted_flow(
-    lab: Lab, client: str, server: str, address: str, *, rate: float, seconds: float, port: int = 9000
+    lab: Lab, client: str, server: str, address: str, *, rate: float, seconds: float = math.inf, port: int = 9000
 ) -> Iterator[dict[str, float]]:
-    """A numbered UDP flow runs while the body does; then the dict holds sent, received, duplicates, longest_gap_ms."""
+    """A numbered UDP flow of `seconds`, or as long as the body runs; then the dict holds sent, received, duplicates,
+    longest_gap_ms."""
     module = [sys.executable, "-m", "veilnet.lab.flow"]
     receiver = lab.command(server, [*module, "receive", address, str(port), "2"])
     sender = lab.command(client, [*module, "send", address, str(port), str(rate), str(seconds)])
     result: dict[str, float] = {}
-    with subprocess.Popen(receiver, stdout=subprocess.PIPE, text=True) as receiving:
+    with _talking(receiver) as receiving:
+        with _talking(sender) as sending:
+            yield result
+            if seconds == math.inf:
+                sending.terminate()
+            result |= json.loads(sending.communicate(timeout=60 + (seconds if seconds < math.inf else 0))[0])
+        result |= json.loads(receiving.communicate(timeout=60)[0])
+
+
+@contextmanager
+def _talking(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A process that has said "ready"; killed when the body fails."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
-            assert receiving.stdout
-            receiving.stdout.readline()  # "ready"
-            with subprocess.Popen(sender, stdout=subprocess.PIPE, text=True) as sending:
-                try:
-                    yield result
-                    result |= json.loads(sending.communicate(timeout=seconds + 60)[0])
-                finally:
-                    sending.kill()
-            result |= json.loads(receiving.communicate(timeout=60)[0])
+            assert process.stdout
+            process.stdout.readline()
+            yield process
         finally:
-            receiving.kill()
+            process.kill()
