@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from veilnet.contract import LINK_PENDING, LINK_UP
-from veilnet.keyd.core import Core, SendDatagram
+from veilnet.keyd.core import Core, Nic, SendDatagram
 from veilnet.keyd.dataplane import Addrs, SealRefusedError, SipKey
 from veilnet.keyd.dial import Dial, Requests
 from veilnet.keyd.link import Handler, Link, LinkSlots, Waiter, origin
@@ -265,7 +265,9 @@ class Links:
 
     def on_knock(self, addrs: Addrs, slot: int, body: bytes) -> None:
         """A handshake datagram to our knock port, opened with the knock keys of time slot `slot`."""
-        link = self._by_addrs.get(addrs)
+        link, nic = self._by_addrs.get(addrs), self._core.underlay.nic_of(addrs.local)
+        if nic is None:  # passing by on the way to another host
+            raise RemoteError(Reason.STATE, "knock at an address that is not ours")
         payload = open_body(self._peers.own_schedule.knock_keys(slot), body)
         result = self._peers.responder.receive(payload, origin(addrs), self._core.unix, (Mode.LINK,))
         if isinstance(result, Answer):
@@ -275,13 +277,13 @@ class Links:
             if link is not None and link.x_r == result.x_r and link.session is not None:
                 self.send(link, Ready(0))
         else:
-            self._accept(addrs, result)
+            self._accept(addrs, nic, result)
 
-    def _accept(self, addrs: Addrs, accepted: Accepted) -> None:
+    def _accept(self, addrs: Addrs, nic: Nic, accepted: Accepted) -> None:
         # CF5
-        core, nic = self._core, self._core.underlay.nic_of(addrs.local)
-        if nic is None or accepted.peer_id is None:
-            raise RemoteError(Reason.STATE, "knock at an address that is not ours")
+        core = self._core
+        if accepted.peer_id is None:
+            raise LocalError("anonymous link")
         before = self._by_addrs.get(addrs)
         if before is not None:
             self.drop(before, "link_replaced")
