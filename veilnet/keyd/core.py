@@ -85,9 +85,10 @@ class Settings:
     reconcile: float = 5.0
 
     def under(self, directory: Mapping[str, int | str]) -> Settings:
-        known = {item.name: item.type for item in fields(self)}
-        wanted = {name: value for name, value in directory.items() if name in known and isinstance(value, int)}
-        return replace(self, **{name: value for name, value in wanted.items() if value >= 0})
+        """A count may be 0; a time must not: what is due every 0 s is always due."""
+        least = {item.name: int(isinstance(item.default, float)) for item in fields(self)}
+        wanted = {name: value for name, value in directory.items() if name in least and isinstance(value, int)}
+        return replace(self, **{name: value for name, value in wanted.items() if value >= least[name]})
 
 
 @dataclass(frozen=True, slots=True)
