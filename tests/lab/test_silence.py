@@ -14,6 +14,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,10 +24,10 @@ import pytest
 
 from tests.lab import wire_view
 from tests.lab.conftest import running
-from tests.protocol.uniformity import MIN_DATAGRAMS, assert_uniform
+from tests.protocol.uniformity import MIN_DATAGRAMS, assert_uniform, suspicious
 from veilnet.contract import HS_LEN, REASON_CLASS
 from veilnet.lab import measure
-from veilnet.lab.fleet import Fleet
+from veilnet.lab.fleet import REALM, Fleet
 from veilnet.lab.net import nic
 
 pytestmark = [pytest.mark.lab, pytest.mark.root]
@@ -52,7 +53,7 @@ Datagram = tuple[tuple[str, int], tuple[str, int], bytes]
 class Watched:
     fleet: Fleet
     recorded: list[Datagram]
-    """Everything that went over wire0 from before the first handshake on."""
+    """All that went over wire0 from before the first handshake on: handshakes, data, control, keepalives, rekeys."""
 
 
 @contextmanager
@@ -76,11 +77,16 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     (folder / "watched.yml").write_text(TOPOLOGY)
     with running(str(folder / "watched.yml")) as fleet:
         address = fleet.overlay_address("c2")
+        fleet.admin("realm", "settings", REALM, "--rekey-seconds", "2")
         with recording(fleet, folder / "all.pcap"):
             measure.first_packet_ms(fleet.lab, "c1", address)
             with measure.counted_flow(fleet.lab, "c1", "c2", address, rate=FLOW_RATE, seconds=FLOW_SECONDS) as flow:
                 pass
+            status = fleet.status("c1")
         assert flow["received"] == flow["sent"]
+        assert min(row["epoch"] for row in (*status["links"], *status["streams"])) >= 2, "rekeys are in the recording"
+        fleet.admin("realm", "settings", REALM, "--rekey-seconds", "120")
+        time.sleep(1)
         yield Watched(fleet, wire_view.payloads(folder / "all.pcap"))
 
 
@@ -89,6 +95,11 @@ def test_every_datagram_on_the_wire_looks_uniformly_random(watched: Watched) -> 
     assert len(seen) >= MIN_DATAGRAMS
     assert any(len(payload) == HS_LEN for payload in seen), "handshakes are among them"
     assert_uniform(seen)
+    for offset in (0, 8, 39):  # the same recording with one byte that tells types apart, as other tunnels have it
+        marked = [payload[:offset] + bytes([len(payload) == HS_LEN]) + payload[offset + 1 :] for payload in seen]
+        assert offset in suspicious(marked)
+    counted = [number.to_bytes(4, "little") + payload[4:] for number, payload in enumerate(seen)]
+    assert suspicious(counted), "a counter in clear"
 
 
 def underlay(watched: Watched, node: str, peer: str) -> tuple[str, str]:
@@ -163,5 +174,7 @@ def test_hostile_datagrams_get_what_a_closed_port_gives(watched: Watched, target
     taken = {name: count for name, count in changed.items() if REASON_CLASS[name] != "PASS" and name != "OK_CTL"}
     assert not taken, f"accepted or dropped: {changed}"
     assert sum(count for name, count in changed.items() if name.startswith("PASS_")) >= len(data)
+    # on a link's own ports its daemon asks by itself whether the peer is alive; no event has told it to
+    assert answers.pop("udp", 0) <= (changed.get("OK_CTL", 0) if known else 0)
     assert reference == {"icmp 3/3": len(data)}
     assert answers == reference

@@ -45,14 +45,17 @@ def datagram(job: dict[str, Any], payload: bytes) -> bytes:
 
 
 def kind(frame: bytes, job: dict[str, Any]) -> str | None:
-    """What an incoming frame is, if it is from the target to the source: "icmp TYPE/CODE", "udp", "ip PROTOCOL"."""
+    """What an incoming frame is, if it goes from target to source: "icmp TYPE/CODE", "ip PROTOCOL", or, between their
+    ports, "udp". The target has traffic of its own, on other ports."""
     wanted = IPv4Address(job["target"][0]).packed + IPv4Address(job["source"][0]).packed
     if frame[12:14] != struct.pack("!H", ETH_P_IP) or frame[26:34] != wanted:
         return None
     protocol = frame[23]
     if protocol == socket.IPPROTO_ICMP:
         return f"icmp {frame[34]}/{frame[35]}"
-    return "udp" if protocol == socket.IPPROTO_UDP else f"ip {protocol}"
+    if protocol != socket.IPPROTO_UDP:
+        return f"ip {protocol}"
+    return "udp" if struct.unpack_from("!2H", frame, 34) == (job["target"][1], job["source"][1]) else None
 
 
 def run(device: str, job: dict[str, Any]) -> dict[str, int]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import signal
@@ -120,6 +121,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as one JSON object")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _terminate)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # progress is to be seen through a pipe, too
     lab = Lab(f"{os.environ.get('VEILNET_LAB_PREFIX', 'x')}demo")
     start = time.monotonic()
     try:
