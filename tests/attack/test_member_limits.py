@@ -9,6 +9,7 @@ from veilnet.keyd.link import Link
 from veilnet.keyd.links import LINKS_PER_PEER
 from veilnet.keyd.state import Link as State
 from veilnet.keyd.store import Kind
+from veilnet.keyd.streams import STREAMS_PER_PEER
 from veilnet.protocol.messages import Create
 
 MEMBERS = ("a", "b", "d", "e", "f")
@@ -72,3 +73,19 @@ def test_circuits_leave_room_for_the_records_of_links_and_streams() -> None:
     records = guardian.plane.load_states()
     assert sum(kind == Kind.LEG for kind, _ in records) <= c.STATES // 2
     assert len(records) < c.STATES
+
+
+def test_one_member_gets_few_streams_and_the_newest_works() -> None:
+    net = star()
+    member, victim = net.nodes["a"], net.nodes["b"]
+    path = (net.nodes["g"].keys.node_id, victim.keys.node_id)
+    for _ in range(20):
+        member.engine.circuits.build(path)
+        net.act(member, member.engine._take_actions())
+        net.run(0.2)
+        held = [s for s in victim.engine.streams.by_index.values() if s.peer == member.keys.node_id]
+        assert 0 < len(held) <= STREAMS_PER_PEER
+    assert victim.counters["stream_crowded"] == 20 - STREAMS_PER_PEER
+    net.send("a", "b", 1)
+    net.send("d", "b", 2)
+    assert net.run(5, lambda: sorted(net.received("b")) == [1, 2])

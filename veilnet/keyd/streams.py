@@ -23,6 +23,8 @@ from veilnet.protocol.messages import Close, Message, Ping, Pong, Ready, Rekey, 
 from veilnet.protocol.session import Session
 
 CLOSE_TRIES = 4
+STREAMS_PER_PEER = 8
+"""As LINKS_PER_PEER: without a limit one member could take all streams of a node."""
 
 
 class Streams:
@@ -128,9 +130,12 @@ class Streams:
             return
         if leg.stream:
             self._remove(self.by_index[leg.stream])
-        for other in self.by_index.values():
-            if other.peer == accepted.peer_id and other.life is not None:
+        held = [stream for stream in self.by_index.values() if stream.peer == accepted.peer_id and stream.ready]
+        for other in held:
+            if other.life is not None:
                 other.life.suspect()
+        if len(held) >= STREAMS_PER_PEER:
+            self.drop(max(held, key=self._rank), "stream_crowded")
         session = Session(self._peers.provider, self._core.rng, accepted.secret, Mode.STREAM, initiator=False)
         stream = self._install(leg, accepted.peer_id, session)
         stream.x_r = accepted.x_r
