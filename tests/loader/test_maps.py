@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from veilnet import contract as c
-from veilnet.keyd.bpf_plane import BpfPlane, SealRefusedError
-from veilnet.keyd.dataplane import Addrs, Circuit, DataPlane, KnockKey, SipKey
+from veilnet.keyd.bpf_plane import BpfPlane
+from veilnet.keyd.dataplane import Addrs, Circuit, DataPlane, KnockKey, SealRefusedError, SipKey
 from veilnet.loader import libbpf, pins, program
 from veilnet.loader.maps import bucket_index
 

@@ -13,7 +13,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Interface, ip_address
 from pathlib import Path
@@ -28,6 +28,7 @@ from veilnet.keyd.bpf_plane import BpfPlane
 from veilnet.keyd.core import Action, EmitProbe, Inject, Nic, NodeKeys, SendDatagram, Underlay
 from veilnet.keyd.dataplane import Addrs
 from veilnet.keyd.engine import Engine
+from veilnet.keyd.spread import Spreader
 from veilnet.loader import pins
 from veilnet.loader.libbpf import RingBuffer
 from veilnet.protocol.directory import Directory
@@ -93,7 +94,7 @@ class Sockets:
         self._macs = bytes(config.veil0p_mac) + bytes(config.veil0_mac)
         self._inner = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         self._inner.setblocking(False)
-        self._device = socket.if_indextoname(config.veil0p_ifindex).removesuffix("p")
+        self.device = socket.if_indextoname(config.veil0p_ifindex).removesuffix("p")
 
     def send(self, addrs: Addrs, payload: bytes) -> None:
         if isinstance(addrs.remote, IPv4Address):
@@ -101,7 +102,7 @@ class Sockets:
 
     def inject(self, packet: bytes) -> None:
         kind = ETH_IP[packet[0] >> 4]
-        self._inner.sendto(self._macs + kind.to_bytes(2, "big") + packet, (self._device, kind))
+        self._inner.sendto(self._macs + kind.to_bytes(2, "big") + packet, (self.device, kind))
 
     def close(self) -> None:
         self._raw.close()
@@ -262,7 +263,7 @@ class Shell:
             server = await asyncio.start_unix_server(self._serve, path, limit=REQUEST_MAX)
         finally:
             os.umask(mask)
-        tasks = [asyncio.create_task(self._follow(snapshots)), asyncio.create_task(self._watch_clock())]
+        tasks = [asyncio.create_task(work) for work in (self._follow(snapshots), self._watch_clock(), *self._spread())]
         waiting = asyncio.create_task(stop.wait())
         try:
             done, _ = await asyncio.wait([*tasks, waiting], return_when=asyncio.FIRST_COMPLETED)
@@ -286,6 +287,12 @@ class Shell:
     async def _follow(self, snapshots: AsyncIterator[Directory]) -> None:
         async for directory in snapshots:
             self.set_directory(directory)
+
+    def _spread(self) -> list[Coroutine[Any, Any, None]]:
+        """A Conflux's own work; a Guardian's programs have no cipher to spread."""
+        if not (pins.instance_dir(self._instance) / "prog_veil_seal").exists():
+            return []
+        return [Spreader(self._sockets.device, self._nic_names, RUN / self._instance / "threaded").run()]
 
     async def _watch_clock(self) -> None:
         while True:
