@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Threaded NAPI of a device, through sysfs of the network namespace we are in.
 
-/sys shows the namespace it was mounted in, which need not be ours. A child mounts the right one, out of sight of everybody
-else, for as long as it takes to open the file; the open file stays valid.
+/sys shows the namespace it was mounted in, which need not be ours. A child mounts the right one, out of sight of
+everybody else, for as long as it takes to open the file; the open file stays valid.
 """
 
 from __future__ import annotations
