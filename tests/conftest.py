@@ -13,7 +13,10 @@ import pytest
 # The only reasons for which a test may be skipped; any other skip fails the run. Each names what is missing.
 KNOWN_SKIPS = (
     "needs root",
-    "needs liboqs",
+    "liboqs can't be built here",
+    "liboqs-python is not installed",
+    "this system has a liboqs of its own",
+    "no verifpal in the cache and no cargo to build it",
     "needs a Postgres server (VEILNET_TEST_POSTGRES)",
     "long: run with ./run soak",
 )
