@@ -189,8 +189,10 @@ struct veil_route_key {
 	__u8 addr[16];
 };
 
+#define VEIL_PEER_SELF 0xffffffff /* the route of an address of this node: what opened packets may be sent to */
+
 struct veil_route {
-	__u32 peer;   /* number of the remote node */
+	__u32 peer;   /* number of the remote node, or VEIL_PEER_SELF */
 	__u32 stream; /* index of lane 0; 0: known, not connected: raise VEIL_EVENT_NO_STREAM */
 };
 
@@ -301,6 +303,7 @@ struct veil_ctl_req {
 	X(DROP_STREAM_REPLAY, DROP, "stream counter seen before or too old")               \
 	X(DROP_INNER_BAD, DROP, "opened packet is not well-formed IP")                     \
 	X(DROP_INNER_SRC, DROP, "inner source address is not the peer's")                  \
+	X(DROP_INNER_NOT_OURS, DROP, "opened packet is for an address that is not this node's") \
 	X(DROP_INNER_NOT_IP, DROP, "packet from the host is not IP, or cut short")         \
 	X(DROP_INNER_DST, DROP, "no overlay route to the inner destination")               \
 	X(DROP_INNER_TOO_BIG, DROP, "inner packet longer than the overlay MTU")            \

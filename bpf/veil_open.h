@@ -94,6 +94,12 @@ static __always_inline __u32 veil_open_inner(struct xdp_md *ctx, __u64 shdr, str
 	return veil_inner_key(ip, end, VEIL_IP4_SRC, VEIL_IP6_SRC, src) ? 0 : VEIL_DROP_INNER_BAD;
 }
 
+/* Where the inner packet wants to go: 1 and its key, or 0. */
+static __always_inline int veil_open_dst(struct xdp_md *ctx, struct veil_route_key *dst)
+{
+	return veil_inner_key((__u8 *)veil_data(ctx) + VEIL_ETH_LEN, veil_data_end(ctx), VEIL_IP4_DST, VEIL_IP6_DST, dst);
+}
+
 /* VEIL_OK_OPEN once the packet is one for veil0; the caller redirects it to config.veil0p_ifindex. */
 static __always_inline __u32 veil_open_deliver(struct xdp_md *ctx, const struct veil_config *cfg)
 {

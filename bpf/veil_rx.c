@@ -109,19 +109,23 @@ static __always_inline __u32 forward(struct xdp_md *ctx, struct rx *rx, const st
 	return VEIL_OK_FORWARD;
 }
 
-/* The inner packet of an opened frame: it must come from an address that the directory gives to the stream's peer. */
+/* The inner packet of an opened frame: it must come from an address that the directory gives to the stream's peer, and
+ * go to one of ours: a peer reaches neither what this host would forward to nor its other addresses. */
 static __always_inline __u32 deliver(struct xdp_md *ctx, struct rx *rx, const struct veil_config *cfg,
 				     const struct veil_stream *stream, __u64 shdr)
 {
-	struct veil_route_key src;
-	__u32 reason = veil_open_inner(ctx, shdr, &src);
+	struct veil_route_key key;
+	__u32 reason = veil_open_inner(ctx, shdr, &key);
 	struct veil_route *route;
 
 	if (reason)
 		return reason;
-	route = routes.lookup(&src);
+	route = routes.lookup(&key);
 	if (!route || route->peer != stream->peer)
 		return VEIL_DROP_INNER_SRC;
+	route = veil_open_dst(ctx, &key) ? routes.lookup(&key) : NULL;
+	if (!route || route->peer != VEIL_PEER_SELF)
+		return VEIL_DROP_INNER_NOT_OURS;
 	rx->action = bpf_redirect(cfg->veil0p_ifindex, 0);
 	return veil_open_deliver(ctx, cfg);
 }

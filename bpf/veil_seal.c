@@ -163,7 +163,7 @@ static __always_inline __u32 seal(struct xdp_md *ctx, struct seal *s, struct vei
 	if (reason)
 		return reason;
 	route = routes.lookup(&s->dst);
-	if (!route)
+	if (!route || route->peer == VEIL_PEER_SELF)
 		return VEIL_DROP_INNER_DST;
 	index = route->stream;
 	stream = streams.lookup(&index);

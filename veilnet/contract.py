@@ -12,7 +12,7 @@ import ctypes
 _be16 = ctypes.c_uint16.__ctype_be__
 _be32 = ctypes.c_uint32.__ctype_be__
 
-SCHEMA_HASH = "dc601b716a608b99"
+SCHEMA_HASH = "68a1f08a226ed1f6"
 
 SCHEMA = 1
 TAG_LEN = 8
@@ -59,6 +59,7 @@ CIRCUIT_END = 3
 CIRCUIT_F_HS_GRACE = 1
 STREAM_UNSET = 0
 STREAM_UP = 1
+PEER_SELF = 4294967295
 EMIT_TC = 0
 EMIT_REDIRECT = 1
 EVENT_KNOCK = 1
@@ -102,13 +103,14 @@ DROP_STREAM_AUTH = 31
 DROP_STREAM_REPLAY = 32
 DROP_INNER_BAD = 33
 DROP_INNER_SRC = 34
-DROP_INNER_NOT_IP = 35
-DROP_INNER_DST = 36
-DROP_INNER_TOO_BIG = 37
-DROP_HEADROOM = 38
-DROP_CTL = 39
-DROP_INTERNAL = 40
-REASON_MAX = 41
+DROP_INNER_NOT_OURS = 35
+DROP_INNER_NOT_IP = 36
+DROP_INNER_DST = 37
+DROP_INNER_TOO_BIG = 38
+DROP_HEADROOM = 39
+DROP_CTL = 40
+DROP_INTERNAL = 41
+REASON_MAX = 42
 
 REASONS: tuple[str, ...] = (
     "UNSET",
@@ -146,6 +148,7 @@ REASONS: tuple[str, ...] = (
     "DROP_STREAM_REPLAY",
     "DROP_INNER_BAD",
     "DROP_INNER_SRC",
+    "DROP_INNER_NOT_OURS",
     "DROP_INNER_NOT_IP",
     "DROP_INNER_DST",
     "DROP_INNER_TOO_BIG",
@@ -189,6 +192,7 @@ REASON_CLASS: dict[str, str] = {
     "DROP_STREAM_REPLAY": "DROP",
     "DROP_INNER_BAD": "DROP",
     "DROP_INNER_SRC": "DROP",
+    "DROP_INNER_NOT_OURS": "DROP",
     "DROP_INNER_NOT_IP": "DROP",
     "DROP_INNER_DST": "DROP",
     "DROP_INNER_TOO_BIG": "DROP",
@@ -232,6 +236,7 @@ REASON_TEXT: dict[str, str] = {
     "DROP_STREAM_REPLAY": "stream counter seen before or too old",
     "DROP_INNER_BAD": "opened packet is not well-formed IP",
     "DROP_INNER_SRC": "inner source address is not the peer's",
+    "DROP_INNER_NOT_OURS": "opened packet is for an address that is not this node's",
     "DROP_INNER_NOT_IP": "packet from the host is not IP, or cut short",
     "DROP_INNER_DST": "no overlay route to the inner destination",
     "DROP_INNER_TOO_BIG": "inner packet longer than the overlay MTU",

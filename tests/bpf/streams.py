@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import random
 import struct
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ RX_KEYS, TX_KEYS = (rng.randbytes(32), rng.randbytes(32)), (rng.randbytes(32), r
 HOP_RX, HOP_TX = (oracle.SipKey(rng.randbytes(16), rng.randbytes(16)) for _ in range(2))
 MAC0, MAC0P = b"\x02\x11\x11\x11\x11\x11", b"\x02\x22\x22\x22\x22\x22"
 VEIL0P = 3
+OWN = (c.PEER_SELF, 0)
 HERE4, PEER4, HERE6, PEER6 = "10.9.0.1", "10.9.0.2", "fd00:9::1", "fd00:9::2"
 
 
@@ -63,12 +65,19 @@ def route_key(prefix: str) -> bytes:
     return struct.pack("<I", net.prefixlen) + net.network_address.packed
 
 
+def put_route(world: World, prefix: str, target: tuple[int, int]) -> None:
+    """Set or change one route, prefix → (peer, stream)."""
+    fd = libbpf.obj_get(world.pins / "routes")
+    libbpf.map_update(fd, route_key(prefix), bytes(c.Route(peer=target[0], stream=target[1])))
+    os.close(fd)
+
+
 @contextmanager
 def routes(world: World, entries: dict[str, tuple[int, int]]) -> Iterator[None]:
     """Overlay routes, prefix → (peer, stream), for the time of the block."""
     fd = libbpf.obj_get(world.pins / "routes")
-    for prefix, (peer, stream) in entries.items():
-        libbpf.map_update(fd, route_key(prefix), bytes(c.Route(peer=peer, stream=stream)))
+    for prefix, target in entries.items():
+        put_route(world, prefix, target)
     try:
         yield
     finally:

@@ -15,7 +15,12 @@ from veilnet import contract as c
 
 pytestmark = pytest.mark.root
 
-ROUTES = {f"{PEER4}/32": (PEER, STREAM), f"{PEER6}/128": (PEER, STREAM)}
+ROUTES = {
+    f"{PEER4}/32": (PEER, STREAM),
+    f"{PEER6}/128": (PEER, STREAM),
+    f"{HERE4}/32": streams.OWN,
+    f"{HERE6}/128": streams.OWN,
+}
 
 
 @pytest.fixture

@@ -18,7 +18,14 @@ pytestmark = pytest.mark.root
 LABEL = 321
 WINDOW = 32 * (c.STREAM_WIN_WORDS - 1)
 """Counters behind the newest that are taken at least."""
-ROUTES = {"10.9.0.2/32": (PEER, STREAM), "fd00:9::2/128": (PEER, STREAM), "10.9.3.0/24": (PEER + 1, 0)}
+ROUTES = {
+    f"{PEER4}/32": (PEER, STREAM),
+    f"{PEER6}/128": (PEER, STREAM),
+    "10.9.3.0/24": (PEER + 1, 0),
+    "10.9.4.1/32": (PEER, STREAM),
+    f"{HERE4}/32": streams.OWN,
+    f"{HERE6}/128": streams.OWN,
+}
 
 
 class Receiver:
@@ -213,6 +220,19 @@ def test_foreign_sources(receive: Receiver, source: str) -> None:
     assert (done.verdict, done.reasons) == (XDP_DROP, {"DROP_INNER_SRC": 1})
 
 
+@pytest.mark.parametrize("target", [PEER4, "10.9.3.7", "192.0.2.99", "127.0.0.1", "255.255.255.255"])
+def test_foreign_destinations(receive: Receiver, target: str) -> None:
+    """A peer reaches this node's overlay addresses only: not its other ones, nor what it would forward to."""
+    done = receive(inner4(100, src=PEER4, dst=target))
+    assert (done.verdict, done.reasons) == (XDP_DROP, {"DROP_INNER_NOT_OURS": 1})
+
+
+@pytest.mark.parametrize("target", [PEER6, "fd00:9::3", "ff02::1", f"::ffff:{HERE4}"])
+def test_foreign_ipv6_destinations(receive: Receiver, target: str) -> None:
+    done = receive(inner6(100, src=PEER6, dst=target))
+    assert (done.verdict, done.reasons) == (XDP_DROP, {"DROP_INNER_NOT_OURS": 1})
+
+
 @pytest.mark.parametrize("case", ["random", "stream unset"])
 def test_handshake_grace(world: World, receive: Receiver, case: str) -> None:
     """While the flag stands, a body of a handshake's length that does not open goes to keyd as it came."""
@@ -251,7 +271,9 @@ def test_what_seal_makes_open_takes(world: World, receive: Receiver, load_progra
     link.rx[0].key = link.tx[0].key
     seal = load_program("veil_seal.c")
     for length in (28, 576, c.INNER_MAX):
-        inner = inner4(length, src=PEER4, dst=PEER4)
+        inner = inner4(length, src="10.9.4.1", dst=PEER4)
         payload = world.run(seal, streams.from_host(inner)).packet[42:]
+        streams.put_route(world, f"{PEER4}/32", streams.OWN)  # now at the peer
         done = world.run(receive.fd, bytes(oracle.packet(streams.FLOW, payload)))
+        streams.put_route(world, f"{PEER4}/32", (PEER, STREAM))
         assert (done.packet, done.reasons) == (delivered(inner), {"OK_OPEN": 1})

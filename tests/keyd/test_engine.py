@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.keyd.net import FAST, Net, Wire, diamond, line3, pair
+from veilnet.contract import PEER_SELF
 from veilnet.keyd.state import Link as LinkState
 from veilnet.protocol.errors import LocalError
 from veilnet.protocol.messages import Extend
@@ -247,7 +248,8 @@ def test_removed_node_loses_its_stream_at_once() -> None:
     a, b = net.nodes["a"], net.nodes["b"]
     nodes = {node_id: view for node_id, view in net.directory.nodes.items() if node_id != b.view.node_id}
     net.act(a, a.engine.set_directory(replace(net.directory, version=2, nodes=nodes), net.now))
-    assert not a.plane.used_streams() and not a.plane.used_links() and not a.plane.routes()
+    assert not a.plane.used_streams() and not a.plane.used_links()
+    assert {target for target, _ in a.plane.routes().values()} == {PEER_SELF}
     net.run(1)
     up_before = len(b.delivered)
     net.send("b", "a", 5)

@@ -166,7 +166,7 @@ class MemoryPlane:
     def send_inner(self, packet: bytes) -> list[Output]:
         """An inner IP packet from the host."""
         route = self._route(_address(packet, source=False))
-        if route is None:
+        if route is None or route[0] == c.PEER_SELF:
             return self._exit("DROP_INNER_DST")
         peer, stream = route
         entry = self._streams.get(stream)
@@ -257,6 +257,9 @@ class MemoryPlane:
         source = self._route(_address(opened.inner, source=True))
         if source is None or source[0] != entry.peer:
             return self._exit("DROP_INNER_SRC")
+        target = self._route(_address(opened.inner, source=False))
+        if target is None or target[0] != c.PEER_SELF:
+            return self._exit("DROP_INNER_NOT_OURS")
         return [*self._exit("OK_OPEN"), Deliver(opened.inner)]
 
     def _emit(self, link: int, label: int, budget: int, body: bytes, reason: str) -> list[Output]:

@@ -156,7 +156,11 @@ class Shell:
 
     def _poll(self) -> None:
         self._timer = None
-        self.act(self.engine.poll(time.monotonic()))
+        try:
+            self.act(self.engine.poll(time.monotonic()))
+        except (LocalError, OSError):
+            log.exception("poll")  # our fault, or a map that refused; time must go on
+            self._wake()
 
     # ---- inputs --------------------------------------------------------------------------------------------------
 
@@ -165,8 +169,8 @@ class Shell:
             if self._ready and len(record) >= _EVENT_HEAD:
                 try:
                     self._on_event(record)
-                except LocalError:
-                    log.exception("event")  # our fault; the others in the ring still count
+                except (LocalError, OSError):
+                    log.exception("event")  # our fault, or a map that refused; the others in the ring still count
 
     def _on_event(self, record: bytes) -> None:
         padded = record.ljust(ctypes.sizeof(c.Event), b"\0")

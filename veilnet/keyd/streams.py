@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from veilnet.contract import STREAM_UP
+from veilnet.contract import PEER_SELF, STREAM_UP
 from veilnet.keyd.circuits import Circuit, Circuits
 from veilnet.keyd.core import Core, Inject
 from veilnet.keyd.dataplane import IpNetwork
@@ -195,8 +195,11 @@ class Streams:
         return doubtful, self._core.own.node_id if stream.initiator else stream.peer, -stream.since
 
     def desired_routes(self) -> dict[IpNetwork, tuple[int, int]]:
-        """network → (peer number, stream) for every Conflux of the directory but us."""
+        """network → (peer number, stream) for every Conflux of the directory, us included."""
         routes: dict[IpNetwork, tuple[int, int]] = {}
+        own = self._core.directory.nodes.get(self._core.own.node_id)
+        if own is not None and "conflux" in own.roles:
+            routes[host_network(own.ipv4)] = routes[host_network(own.ipv6)] = PEER_SELF, 0
         for node_id, node in self._core.directory.nodes.items():
             if "conflux" in node.roles and node_id != self._core.own.node_id and self._core.node(node_id):
                 best = self.best(node_id)
