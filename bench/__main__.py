@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.report import Row, table
 
-SUITES = ("aead", "hop", "handshake", "relay", "tunnel")
+SUITES = ("aead", "hop", "handshake", "relay", "tunnel", "circuits")
 
 
 def main() -> int:

@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import median
 
 from bench import ours
+from bench.circuits import resident
 from bench.pair import Pair, Tunnel, daemon, wait_for
 from bench.peers import nebula, wireguard
 from bench.report import Row, middle, row
@@ -62,7 +63,7 @@ def _measure(name: str, tunnel: Tunnel, runs: int, figures: dict[str, dict[str, 
         figures["udp"][name] = middle(runs, lambda: _udp(pair)) / 1e3
         figures["tcp"][name] = middle(runs, lambda: _tcp(pair))
         if pair.daemons:
-            figures["rss"][name] = max(_resident(pid) for pid in pair.daemons)
+            figures["rss"][name] = max(resident(pid) for pid in pair.daemons)
     if name != OURS:
         with tunnel(True) as pair, _iperf_server(pair):
             figures["offload"][name] = middle(runs, lambda: _tcp(pair))
@@ -75,12 +76,6 @@ def _iperf_server(pair: Pair) -> Iterator[None]:
         with daemon(pair.far, ["iperf3", "-s", "--forceflush"], log):
             wait_for("iperf3", lambda: "listening" in log.read_text(encoding="utf-8"))
             yield
-
-
-def _resident(pid: int) -> float:
-    """Resident memory of a process, MB."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 
 def _rtt(pair: Pair) -> float:
