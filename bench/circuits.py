@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Memory of a Guardian's key daemon after 1,000 circuits, made over one link by a member of the realm.
 
-The member is a node's own key daemon with one more task: `python -m bench.circuits INSTANCE STATE_DIR NIC GUARDIAN COUNT`
+The member is a node's own key daemon with one more task:
+`python -m bench.circuits INSTANCE STATE_DIR NIC GUARDIAN COUNT`
 takes the place of that node's keyd, asks for the circuits and says `made N` when they are there.
 """
 
