@@ -352,3 +352,13 @@ def test_guardian_that_is_also_a_conflux() -> None:
     up(net, "a", "b")
     up(net, "g", "b")
     assert net.nodes["g"].engine.snapshot()["legs"]
+
+
+def test_biscuit_keys_go_in_time_though_nobody_knocks() -> None:
+    net = pair()
+    up(net, "a", "b")
+    responders = [net.nodes[name].engine.peers.responder for name in ("a", "b")]
+    held = [key.key for responder in responders for key in responder._jar._keys]
+    assert held and all(any(key) for key in held)
+    net.run(700)
+    assert not any(any(key) for key in held)

@@ -27,7 +27,8 @@ RUN = Path(__file__).parents[2] / "run"
 @contextmanager
 def demo(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A session of its own, as a terminal gives it: signals can go to the whole group."""
-    command = [str(RUN), "demo", *arguments]
+    # `run test` starts us in the background, where a shell has SIGINT ignored, and no shell below could trap it again
+    command = ["env", "--default-signal=INT", str(RUN), "demo", *arguments]
     env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True, env=env) as process:
         try:

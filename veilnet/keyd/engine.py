@@ -222,6 +222,7 @@ class Engine:
     def _repair(self) -> None:
         self.legs.tick()
         self._reconciler.run()
+        self.peers.responder.expire(self.core.unix)  # biscuit keys go in time though nobody knocks
 
     def _update_knock(self) -> None:
         """KN4: keys of the slot that holds now and of its nearest neighbour, each in its own place by parity, so that a
