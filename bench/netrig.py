@@ -74,6 +74,12 @@ def softirq_seconds(core: int) -> float:
     raise RuntimeError(f"no ksoftirqd/{core}")
 
 
+def all_softirq_seconds() -> float:
+    """CPU time that all cores have spent in softirqs, in whatever thread's place; sampled by the kernel's tick."""
+    fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()
+    return int(fields[7]) / os.sysconf("SC_CLK_TCK")
+
+
 def process_seconds(pid: int) -> float:
     """CPU time of a process, user and kernel, all threads."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
