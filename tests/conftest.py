@@ -14,7 +14,6 @@ import pytest
 KNOWN_SKIPS = (
     "needs root",
     "liboqs can't be built here",
-    "liboqs-python is not installed",
     "this system has a liboqs of its own",
     "no verifpal in the cache and no cargo to build it",
     "needs a Postgres server (VEILNET_TEST_POSTGRES)",

@@ -50,9 +50,9 @@ def build() -> None:
         ("nebula-cert", NEBULA.format("nebula-cert")),
     ]
     for name, module in go:
-        if find(name) is None:
+        if find(name) is None and shutil.which("go"):
             subprocess.run(["go", "install", module], check=True, env=environment)
-    if find(BORINGTUN) is None:
+    if find(BORINGTUN) is None and shutil.which("cargo"):
         root = str(CACHE / "boringtun")
         subprocess.run(["cargo", "install", BORINGTUN, "--locked", "--quiet", "--root", root], check=True)
 
