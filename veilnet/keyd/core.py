@@ -170,6 +170,14 @@ class Core:
         node = self.directory.nodes.get(node_id)
         return node if node is not None and node.not_after > self.unix else None
 
+    def may_link(self, peer: bytes) -> bool:
+        """Whether the signed directory makes `peer` our neighbour."""
+        return self.directory.may_link(self.own.node_id, peer)
+
+    def may_talk(self, peer: bytes) -> bool:
+        """Whether the signed policy lets us have a stream with `peer`."""
+        return self.directory.may_talk(self.own.node_id, peer)
+
     def name(self, node_id: bytes) -> str:
         node = self.directory.nodes.get(node_id)
         return node.name if node else node_id.hex()

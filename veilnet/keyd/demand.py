@@ -52,8 +52,8 @@ class Builder:
             min_guardians=core.settings.min_guardians,
             penalties=self.penalties(),
         )
-        if path is None or core.node(peer) is None:
-            core.count("stream_no_path")
+        if path is None or core.node(peer) is None or not core.may_talk(peer):
+            core.count("stream_no_path" if path is None else "dial_policy")
             self._give_up(peer, demand)
             return
         demand.tries += 1

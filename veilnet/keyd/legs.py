@@ -119,7 +119,9 @@ class Legs:
             return Refusal.BAD_LABEL
         if not self._core.serves("guardian") or node in (self._core.own.node_id, leg.link.peer):
             return Refusal.POLICY
-        return None if self._core.node(node) else Refusal.UNKNOWN_NODE
+        if self._core.node(node) is None:
+            return Refusal.UNKNOWN_NODE
+        return None if self._core.may_link(node) else Refusal.POLICY
 
     def _next_link(self, leg: Leg, link: Link | None, answer: Callable[[Message], None], hop: bool) -> None:
         # CI3

@@ -69,7 +69,11 @@ class Links:
         self._dials[peer].waiters.append(done)
 
     def _dial(self, peer: bytes) -> bool:
-        core, addrs = self._core, self._choose_addrs(peer)
+        core = self._core
+        if not core.may_link(peer):
+            core.count("dial_no_edge")
+            return False
+        addrs = self._choose_addrs(peer)
         initiator = self._peers.initiator(Mode.LINK, peer)
         nic = core.underlay.nic_of(addrs.local) if addrs else None
         if addrs is None or nic is None or initiator is None:
@@ -357,6 +361,9 @@ class Links:
         core = self._core
         if self._core.node(link.peer) is None:
             self.close(link, "link_peer_gone")
+            return
+        if not core.may_link(link.peer):
+            self.close(link, "link_edge_gone")
             return
         seen = core.plane.link_stats(link.index).rx_seen
         if seen != link.seen:

@@ -55,8 +55,21 @@ class Peers:
         if self._responder is None or self._realm != self._core.directory.realm:
             core = self._core
             self._realm = core.directory.realm
-            self._responder = Responder(self.provider, core.rng, self._realm, self.identity, self.keys, tuple(Mode))
+            self._responder = Responder(
+                self.provider, core.rng, self._realm, self.identity, self.keys, tuple(Mode), self._admit
+            )
         return self._responder
+
+    def _admit(self, mode: Mode, peer: bytes) -> bool:
+        """Edges decide about links, the policy about streams. Who is refused hears nothing, as if it were unknown."""
+        # ID8
+        if mode is Mode.LINK and not self._core.may_link(peer):
+            self._core.count("refused_no_edge")
+            return False
+        if mode is Mode.STREAM and not self._core.may_talk(peer):
+            self._core.count("refused_policy")
+            return False
+        return True
 
     def open_circuit_body(self, body: bytes) -> tuple[KnockKeys, bytes]:
         """Handshake payload that came through a circuit to us, and the reply keys of its slot (KN5)."""

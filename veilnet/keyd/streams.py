@@ -48,6 +48,9 @@ class Streams:
         if peer is None or self._core.node(peer) is None:
             self._core.count("packet_unknown_peer")
             return
+        if not self._core.may_talk(peer):
+            self._core.count("dial_policy")
+            return
         if self.best(peer) is not None:
             # it was under way when the stream came up
             self._set_routes(peer)
@@ -201,15 +204,20 @@ class Streams:
         if own is not None and "conflux" in own.roles:
             routes[host_network(own.ipv4)] = routes[host_network(own.ipv6)] = PEER_SELF, 0
         for node_id, node in self._core.directory.nodes.items():
-            if "conflux" in node.roles and node_id != self._core.own.node_id and self._core.node(node_id):
+            if self._may_route(node_id):
                 best = self.best(node_id)
                 target = self._peers.number(node_id), best.index if best else 0
                 routes[host_network(node.ipv4)] = routes[host_network(node.ipv6)] = target
         return routes
 
+    def _may_route(self, peer: bytes) -> bool:
+        node = self._core.node(peer)
+        other = peer != self._core.own.node_id
+        return other and node is not None and "conflux" in node.roles and self._core.may_talk(peer)
+
     def _set_routes(self, peer: bytes) -> None:
         node, best = self._core.node(peer), self.best(peer)
-        if node is None or "conflux" not in node.roles:
+        if node is None or not self._may_route(peer):
             return
         for address in (node.ipv4, node.ipv6):
             self._core.plane.put_route(
@@ -303,6 +311,8 @@ class Streams:
         idle = core.now - stream.used
         if core.node(stream.peer) is None:
             self.drop(stream, "stream_peer_gone")
+        elif not core.may_talk(stream.peer):
+            self.drop(stream, "stream_policy")
         elif not life.check():
             self.drop(stream, "stream_dead")
         elif rekeying.exhausted:

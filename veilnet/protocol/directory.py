@@ -53,6 +53,7 @@ from veilnet.protocol.envelope import (
     read_id,
     sign_document,
 )
+from veilnet.protocol.policy import OPEN, Policy, may_talk
 
 __all__ = [
     "CERT_CONTEXT",
@@ -113,6 +114,9 @@ class NodeView:
     endpoints: tuple[Endpoint, ...]
     not_after: int
     taints: frozenset[str] = frozenset()
+    """Granted by the realm."""
+    worn: frozenset[str] = frozenset()
+    """Those that the node keeps on; a subset of `taints`."""
     serial: int = 0
     """Of the descriptor: a higher one may bring other keys and endpoints."""
 
@@ -128,6 +132,7 @@ class Directory:
     edges: frozenset[frozenset[bytes]]
     issued: int = 0
     expires: int = 0
+    policy: Policy = OPEN
     dropped: int = field(default=0, compare=False)
     """Entries of the snapshot that did not verify."""
 
@@ -139,6 +144,20 @@ class Directory:
 
     def neighbours(self, node_id: bytes) -> frozenset[bytes]:
         return self._neighbours.get(node_id, frozenset())
+
+    def may_talk(self, one: bytes, other: bytes) -> bool:
+        """Whether the policy lets two nodes talk, by their certificates and descriptors; not if one is unknown."""
+        # ID8
+        a, b = self.nodes.get(one), self.nodes.get(other)
+        return a is not None and b is not None and may_talk(self.policy, a, b)
+
+    def may_link(self, one: bytes, other: bytes) -> bool:
+        """Whether two nodes may be neighbours: an edge joins them and, unless one is a Guardian, they may talk."""
+        # ID8
+        if other not in self.neighbours(one):
+            return False
+        relays = any("guardian" in self.nodes[end].roles for end in (one, other))
+        return relays or self.may_talk(one, other)
 
     @cached_property
     def _overlay(self) -> dict[IpAddress, NodeView]:
@@ -229,7 +248,9 @@ def verify_snapshot(
         known.update(reader.seen)
     edges = {edge for item in edge_items if (edge := _quietly(lambda: _edge(item, nodes)))}  # noqa: B023
     dropped = len(entries) - len(nodes) + len(edge_items) - len(edges)
-    return Directory(realm, version, settings, MappingProxyType(nodes), frozenset(edges), issued, expires, dropped)
+    return Directory(
+        realm, version, settings, MappingProxyType(nodes), frozenset(edges), issued, expires, dropped=dropped
+    )
 
 
 def _quietly(read: Callable[[], T]) -> T | None:
@@ -277,6 +298,7 @@ def _node_view(certificate: Certificate, descriptor: Descriptor) -> NodeView:
         endpoints=descriptor.endpoints,
         not_after=min(certificate.not_after, descriptor.expires),
         taints=certificate.taints,
+        worn=certificate.taints if descriptor.taints is None else certificate.taints & descriptor.taints,
         serial=descriptor.serial,
     )
 

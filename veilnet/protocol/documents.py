@@ -82,6 +82,8 @@ class Descriptor:
     endpoints: tuple[Endpoint, ...]
     issued: int
     expires: int
+    taints: frozenset[str] | None = None
+    """Those of its granted taints that the node wears; None: all of them."""
 
 
 def sign_certificate(certificate: Certificate, ca_key: MLDSA65PrivateKey) -> Envelope:
@@ -107,6 +109,7 @@ def sign_certificate(certificate: Certificate, ca_key: MLDSA65PrivateKey) -> Env
 
 def sign_descriptor(descriptor: Descriptor, node_key: MLDSA65PrivateKey) -> Envelope:
     # ID2
+    worn = {} if descriptor.taints is None else {"taints": sorted(descriptor.taints)}
     return sign_document(
         {
             "node": descriptor.node.hex(),
@@ -117,6 +120,7 @@ def sign_descriptor(descriptor: Descriptor, node_key: MLDSA65PrivateKey) -> Enve
             "endpoints": [[str(address), port] for address, port in descriptor.endpoints],
             "issued": descriptor.issued,
             "expires": descriptor.expires,
+            **worn,
         },
         node_key,
         DESCRIPTOR_CONTEXT,
@@ -151,6 +155,7 @@ def verify_descriptor(data: bytes | Mapping[str, Any] | Envelope, node_key: byte
         endpoints=tuple(_endpoint(item) for item in fields.array("endpoints", ENDPOINTS_MAX)),
         issued=fields.integer("issued"),
         expires=fields.integer("expires"),
+        taints=fields.texts("taints", TAINTS_MAX) if fields.has("taints") else None,
     )
     fields.end()
     if descriptor.node != key_id(node_key):

@@ -204,6 +204,9 @@ class Fields:
             raise MalformedDocument(f"{self._what}: field {name} is missing")
         return self._left.pop(name)
 
+    def has(self, name: str) -> bool:
+        return name in self._left
+
     def text(self, name: str, limit: int = 64) -> str:
         value = self.take(name)
         if not isinstance(value, str) or len(value) > limit:

@@ -54,6 +54,7 @@ from veilnet.protocol.transcript import (
 
 __all__ = [
     "Accepted",
+    "Admit",
     "Answer",
     "Identity",
     "Initiator",
@@ -72,6 +73,8 @@ _HELLO_RESERVED = bytes(HELLO_LEN - 1 - NODE_ID_LEN - 8)
 
 Lookup = Callable[[bytes], PeerKeys | None]
 """node id → static keys from the signed directory; None: unknown or revoked."""
+Admit = Callable[[Mode, bytes], bool]
+"""Whether a known node may have a session of this mode with us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,17 +237,25 @@ class Initiator:
 class Responder:
     """Answers hellos without keeping state; makes a session of the first valid confirm.
 
-    `modes`: what this node serves at all. `lookup` is asked at the hello and again at the confirm.
+    `modes`: what this node serves at all. `lookup` and `admit` are asked at the hello and again at the confirm.
     """
 
     def __init__(  # noqa: PLR0917 - one parameter a fact
-        self, provider: Provider, rng: Rng, realm: bytes, own: Identity, lookup: Lookup, modes: Collection[Mode]
+        self,
+        provider: Provider,
+        rng: Rng,
+        realm: bytes,
+        own: Identity,
+        lookup: Lookup,
+        modes: Collection[Mode],
+        admit: Admit = lambda mode, peer_id: True,
     ) -> None:
         require(realm, REALM_LEN, "realm id")
         self._provider = provider
         self._rng = rng
         self._own = own
         self._lookup = lookup
+        self._admit = admit
         public = own.public()
         self._starts = {mode: start(realm, mode, public) for mode in modes}
         self._jar = BiscuitJar(provider, rng)
@@ -294,7 +305,7 @@ class Responder:
                 raise RemoteError(Reason.FIELD, "named initiator in mode hop")
             return None
         keys = None if peer_id in (ANONYMOUS, self._own.node_id) else self._lookup(peer_id)
-        if keys is None:
+        if keys is None or not self._admit(mode, peer_id):
             raise RemoteError(Reason.PEER)
         return keys
 
