@@ -90,6 +90,7 @@ def outside(folder: Path, *inner: Path) -> Iterator[Path]:
 
 def sans_io() -> Iterator[Path]:
     yield from (PACKAGE / "protocol").rglob("*.py")
+    yield from (path for path in (PACKAGE / "oidc").rglob("*.py") if path.stem not in {"fetch", "login"})
     yield from (path for path in (PACKAGE / "keyd").rglob("*.py") if path.stem not in KEYD_SHELL)
 
 

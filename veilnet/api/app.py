@@ -13,7 +13,7 @@ from fastapi import APIRouter, FastAPI
 from veilnet.api.body_limit import BodyLimit
 from veilnet.api.ca import CaStore
 from veilnet.api.context import Context
-from veilnet.api.db import make_engine, migrate
+from veilnet.api.db import make_engine
 from veilnet.api.enrolment.endpoints import router as enrolment
 from veilnet.api.errors import install_handlers
 from veilnet.api.nodes.endpoints import own_router as own_node
@@ -22,6 +22,7 @@ from veilnet.api.realms.endpoints import router as realms
 from veilnet.api.schemas import Problem
 from veilnet.api.settings import MasterSettings
 from veilnet.api.snapshots.endpoints import router as snapshots
+from veilnet.api.storage.upgrade import bring_up_to_date
 from veilnet.api.tokens.endpoints import router as tokens
 from veilnet.api.topology.endpoints import router as topology
 
@@ -39,7 +40,7 @@ def create_app(settings: MasterSettings, clock: Callable[[], int] = _now) -> Fas
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await migrate(engine)
+        await bring_up_to_date(engine, settings.backups_dir)
         yield
         await engine.dispose()
 

@@ -15,9 +15,10 @@ import uvicorn
 from veilnet.admin_token import AdminTokenText
 from veilnet.api.access.service import create_admin_token
 from veilnet.api.app import create_app
-from veilnet.api.db import make_engine, migrate, write_session
+from veilnet.api.db import make_engine, write_session
 from veilnet.api.hub import Hub
 from veilnet.api.settings import MasterSettings, SetupError, load_settings, save_settings, settings_file
+from veilnet.api.storage.upgrade import bring_up_to_date
 from veilnet.api.tls import make_certificate
 from veilnet.enrolment_token import checked_url
 from veilnet.files import private_directory
@@ -63,7 +64,7 @@ def _settings(state_dir: Path, url: str) -> MasterSettings:
 
 async def _first_token(settings: MasterSettings) -> str:
     engine = make_engine(settings.database_url)
-    await migrate(engine)
+    await bring_up_to_date(engine, settings.backups_dir)
     async with write_session(engine, Hub()) as session:
         text = await create_admin_token(session, "first", int(time.time()))
     await engine.dispose()

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import BigInteger, Connection, MetaData, Select, event, select
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
 from veilnet.api.hub import Hub
@@ -114,17 +111,15 @@ class Repository(Generic[E_]):
     def all(self) -> Select[E_]:
         return select(self.model)
 
+    async def every(self) -> list[E_]:
+        """All rows; for checks that no request waits for."""
+        return list(await self.session.scalars(self.all().order_by(self.model.id)))
 
-async def migrate(engine: AsyncEngine) -> None:
-    """Bring the schema to the newest revision."""
 
-    def upgrade(connection: Connection) -> None:
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-
+@asynccontextmanager
+async def writing_connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection in one transaction that will write, for migrations."""
     async with engine.connect() as connection:
         writing = await connection.execution_options(**{_WRITE: True})
         async with writing.begin():
-            await writing.run_sync(upgrade)
+            yield writing

@@ -36,6 +36,10 @@ class MasterSettings(BaseModel):
         return self.state_dir / "realms"
 
     @property
+    def backups_dir(self) -> Path:
+        return self.state_dir / "backups"
+
+    @property
     def tls_certificate(self) -> Path:
         return self.state_dir / "tls.pem"
 

@@ -3,16 +3,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
 import typer
 
-from veilnet.cli.output import Exit, fail, print_plain, say
+from veilnet.cli.admin import AsJson
+from veilnet.cli.output import Exit, fail, print_plain, print_rows, say
 from veilnet.files import private_directory, write_private
 
 app = typer.Typer(help="Make and run a Master.", no_args_is_help=True)
+db_app = typer.Typer(help="The Master's database.", no_args_is_help=True)
+app.add_typer(db_app, name="db")
 
 StateDir = Annotated[Path, typer.Option("--state-dir", help="Keys, certificate and database of the Master.")]
 _DEFAULT_DIR = Path("/var/lib/veilnet/master")
@@ -64,3 +70,60 @@ def serve(
         serve_master(state_dir, Listen(host, port or default, plain_http))
     except SetupError as error:
         fail(str(error))
+
+
+@app.command()
+def backup(
+    target: Annotated[Path, typer.Argument(help="New file, made with mode 0600.")], state_dir: StateDir = _DEFAULT_DIR
+) -> None:
+    """Copy database, CA keys and settings into one tar, while the Master runs."""
+    from veilnet.api.storage.backup import back_up  # noqa: PLC0415
+
+    with _setup_errors():
+        back_up(state_dir, target)
+    say(f"{target}: whoever reads it owns every realm of this Master. Keep it where only you do.")
+
+
+@app.command()
+def restore(
+    source: Path,
+    state_dir: StateDir = _DEFAULT_DIR,
+    database_url: Annotated[
+        str | None, typer.Option("--database-url", help="Another database than the backup's, without a password.")
+    ] = None,
+) -> None:
+    """Make a Master again from a backup, in a directory that holds none."""
+    from veilnet.api.storage.backup import restore as unpack  # noqa: PLC0415
+
+    with _setup_errors():
+        settings = unpack(source, state_dir, database_url)
+    say(f"Restored. Next: veilnet master serve --state-dir {settings.state_dir}")
+
+
+@db_app.command()
+def doctor(state_dir: StateDir = _DEFAULT_DIR, as_json: AsJson = False) -> None:
+    """Is what the Master keeps whole? Changes nothing; exit code 1 when something is not."""
+    from veilnet.api.settings import load_settings  # noqa: PLC0415
+    from veilnet.api.storage.doctor import examine  # noqa: PLC0415
+
+    with _setup_errors():
+        findings = asyncio.run(examine(load_settings(state_dir)))
+    rows = [
+        {"check": item.check, "state": "ok" if item.ok else "failed", "found": item.found, "remedy": item.remedy}
+        for item in findings
+    ]
+    print_rows(rows, ("check", "state", "found", "remedy"), as_json=as_json)
+    if not all(item.ok for item in findings):
+        raise typer.Exit(int(Exit.FAILED))
+
+
+@contextmanager
+def _setup_errors() -> Iterator[None]:
+    from veilnet.api.settings import SetupError  # noqa: PLC0415
+
+    try:
+        yield
+    except SetupError as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}", "is there room, and may this user write there?", Exit.NOT_PERMITTED)
