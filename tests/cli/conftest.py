@@ -76,7 +76,7 @@ def served(tmp_path: Path, run: Run) -> Iterator[Served]:
     port = free_port()
     url, state_dir, admin_file = f"https://127.0.0.1:{port}", tmp_path / "master", tmp_path / "admin"
     run("master", "init", "--url", url, "--state-dir", str(state_dir), "--admin-token-file", str(admin_file))
-    command = [*MAIN, "master", "serve", "--state-dir", str(state_dir), "--host", "127.0.0.1"]
+    command = [*MAIN, "master", "serve", "--state-dir", str(state_dir), "--host", "127.0.0.1", "--ops", "off"]
     with (tmp_path / "master.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:

@@ -18,6 +18,8 @@ from veilnet.api.enrolment.endpoints import router as enrolment
 from veilnet.api.errors import install_handlers
 from veilnet.api.nodes.endpoints import own_router as own_node
 from veilnet.api.nodes.endpoints import router as nodes
+from veilnet.api.ops.metrics import MeasureRequests
+from veilnet.api.ops.tracing import TraceRequests, tracer_of_environment
 from veilnet.api.realms.endpoints import router as realms
 from veilnet.api.schemas import Problem
 from veilnet.api.settings import MasterSettings
@@ -45,8 +47,13 @@ def create_app(settings: MasterSettings, clock: Callable[[], int] = _now) -> Fas
         await engine.dispose()
 
     app = FastAPI(title="VeilNet Master", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.state.context = Context(settings, engine, CaStore(settings.realms_dir), clock)
+    context = Context(settings, engine, CaStore(settings.realms_dir), clock)
+    context.metrics.channels.set_function(context.hub.open_channels)
+    app.state.context = context
     app.add_middleware(BodyLimit, limit=BODY_MAX)
+    app.add_middleware(MeasureRequests, metrics=context.metrics)
+    if (tracer := tracer_of_environment()) is not None:
+        app.add_middleware(TraceRequests, tracer=tracer)
     install_handlers(app)
     api = APIRouter(prefix="/api/v1", responses={422: _PROBLEM, "4XX": _PROBLEM, "5XX": _PROBLEM})
     for router in (realms, topology, tokens, nodes, enrolment, own_node, snapshots):

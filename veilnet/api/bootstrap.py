@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,8 +18,11 @@ import uvicorn
 from veilnet.admin_token import AdminTokenText
 from veilnet.api.access.service import create_admin_token
 from veilnet.api.app import create_app
+from veilnet.api.context import Context
 from veilnet.api.db import make_engine, write_session
 from veilnet.api.hub import Hub
+from veilnet.api.ops.app import create_ops_app
+from veilnet.api.ops.servers import run_servers
 from veilnet.api.settings import MasterSettings, SetupError, load_settings, save_settings, settings_file
 from veilnet.api.storage.upgrade import bring_up_to_date
 from veilnet.api.tls import make_certificate
@@ -29,6 +35,8 @@ class Listen:
     host: str
     port: int
     plain_http: bool = False
+    ops: tuple[str, int] | None = None
+    """Where operators look: health and metrics, without credentials."""
 
 
 def init_master(state_dir: Path, public_url: str) -> AdminTokenText:
@@ -79,8 +87,9 @@ def serve_master(state_dir: Path, listen: Listen) -> None:
         raise SetupError(f"--plain-http on {listen.host}: plain HTTP is for loopback only, tokens would be readable")
     if not listen.plain_http and settings.tls_fingerprint is None:
         raise SetupError("this Master was made with an http URL and has no certificate: add --plain-http")
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         host=listen.host,
         port=listen.port,
         log_level="info",
@@ -92,7 +101,20 @@ def serve_master(state_dir: Path, listen: Listen) -> None:
         ssl_keyfile=None if listen.plain_http else settings.tls_key,
         timeout_graceful_shutdown=5,
     )
-    uvicorn.Server(config).run()
+    run_servers(config, None if listen.ops is None else partial(_ops_config, app.state.context, listen.ops))
+
+
+def _ops_config(context: Context, where: tuple[str, int], stopping: Callable[[], bool]) -> uvicorn.Config:
+    host, port = where
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            detail = f"--ops {host}:{port}: {error.strerror}: choose another port, or `--ops off`"
+            raise SetupError(detail) from error
+    app = create_ops_app(context.engine, context.metrics, stopping)
+    return uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False, server_header=False)
 
 
 def is_loopback(host: str) -> bool:

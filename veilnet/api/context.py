@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from veilnet.api.access.cache import VerifiedTokens
 from veilnet.api.ca import CaStore
 from veilnet.api.hub import Hub
+from veilnet.api.ops.metrics import Metrics
 from veilnet.api.settings import MasterSettings
 
 
@@ -22,6 +23,7 @@ class Context:
     engine: AsyncEngine
     cas: CaStore
     clock: Callable[[], int]
+    metrics: Metrics = field(default_factory=Metrics)
     hub: Hub = field(default_factory=Hub)
     verified: VerifiedTokens = field(default_factory=VerifiedTokens)
     publishing: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))

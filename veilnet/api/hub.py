@@ -36,3 +36,6 @@ class Hub:
 
     def connected(self, node_id: str) -> bool:
         return self._connected[node_id] > 0
+
+    def open_channels(self) -> int:
+        return sum(self._connected.values())

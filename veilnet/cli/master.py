@@ -59,6 +59,9 @@ def serve(
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "0.0.0.0",  # noqa: S104 - TLS is on
     port: Annotated[int | None, typer.Option("--port", help="Default: the port of the Master's URL.")] = None,
     plain_http: Annotated[bool, typer.Option("--plain-http", help="No TLS; loopback only.")] = False,
+    ops: Annotated[
+        str, typer.Option("--ops", metavar="HOST:PORT|off", help="Health and metrics, without credentials.")
+    ] = "127.0.0.1:9109",
 ) -> None:
     """Serve the REST API and the nodes' channels, with TLS, until told to stop."""
     from veilnet.api.bootstrap import Listen, serve_master  # noqa: PLC0415
@@ -67,9 +70,18 @@ def serve(
     try:
         parts = urlsplit(load_settings(state_dir).public_url)
         default = parts.port or (443 if parts.scheme == "https" else 80)
-        serve_master(state_dir, Listen(host, port or default, plain_http))
+        serve_master(state_dir, Listen(host, port or default, plain_http, _ops(ops)))
     except SetupError as error:
         fail(str(error))
+
+
+def _ops(text: str) -> tuple[str, int] | None:
+    host, _, port = text.rpartition(":")
+    if text == "off":
+        return None
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        fail(f"--ops {text}: not HOST:PORT", "for example 127.0.0.1:9109, [::1]:9109, or off", Exit.USAGE)
+    return host.strip("[]"), int(port)
 
 
 @app.command()

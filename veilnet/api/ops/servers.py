@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two uvicorn servers in one process: the API and the operators' listener; both end when the first is told to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+
+class _Side(uvicorn.Server):
+    """Leaves signals to the main server."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def run_servers(api: uvicorn.Config, ops: Callable[[Callable[[], bool]], uvicorn.Config] | None) -> None:
+    """Serve until SIGTERM or SIGINT; requests in progress get `timeout_graceful_shutdown` seconds.
+
+    `ops` makes the operators' listener from a function that says whether the main one is shutting down.
+    """
+    main = uvicorn.Server(api)
+    side = None if ops is None else _Side(ops(lambda: main.should_exit))
+    asyncio.run(_run(main, side))
+
+
+async def _run(main: uvicorn.Server, side: uvicorn.Server | None) -> None:
+    watching = None if side is None else asyncio.create_task(side.serve())
+    try:
+        await main.serve()
+    finally:
+        if side is not None and watching is not None:
+            side.should_exit = True
+            await watching
