@@ -32,6 +32,13 @@ def rounds() -> Iterator[Entry]:
     entry.close()
 
 
+@pytest.fixture(scope="module")
+def rounds2() -> Iterator[Entry]:
+    entry = Entry("rounds2")
+    yield entry
+    entry.close()
+
+
 def stream(block: Entry, key: bytes, nonce: bytes, counter: int) -> bytes:
     done = block(Args(key=key, nonce=nonce, counter=counter, text=bytes(BLOCK)))
     assert done.verdict == RAN
@@ -85,3 +92,13 @@ def test_assembly_is_its_twin(rounds: Entry) -> None:
         assert done.text[BLOCK : 2 * BLOCK] == done.text[2 * BLOCK :]
         seen.add(done.text[BLOCK:])
     assert len(seen) == 2 + 8 * BLOCK + 500, "the rounds are a permutation"
+
+
+def test_two_block_assembly_is_its_twin(rounds2: Entry) -> None:
+    rng = random.Random(4)
+    for state in states(rng):
+        pair = state + rng.randbytes(BLOCK) if rng.getrandbits(1) else rng.randbytes(BLOCK) + state
+        done = rounds2(Args(text=pair + bytes(4 * BLOCK)))
+        assert done.verdict == RAN
+        assert done.text[2 * BLOCK : 4 * BLOCK] == done.text[4 * BLOCK :]
+        assert done.text[2 * BLOCK : 4 * BLOCK] != pair
