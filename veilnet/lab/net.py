@@ -103,7 +103,7 @@ def _wire(lab: str, link: Link) -> None:
         _veth(home, here, namespace(lab, here), nic(there))
         _prepare(home, here)
         _ip(home, f"link set dev {here} master br0 up")
-    subprocess.run([*in_namespace(home), sys.executable, "-m", "veilnet.lab.wire", *link.ends], check=True)
+    subprocess.run([*in_namespace(home), sys.executable, "-m", "veilnet.lab.xdp_pass", *link.ends], check=True)
 
 
 def _prepare(name: str, device: str) -> None:

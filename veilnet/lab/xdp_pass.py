@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Put the pass-all XDP program on devices of this namespace: `python -m veilnet.lab.wire DEVICE...`.
+"""Put the pass-all XDP program on devices of this namespace: `python -m veilnet.lab.xdp_pass DEVICE...`.
 
 A veth end takes redirected frames only when its peer polls (NAPI), which an XDP program on it brings about.
 """
