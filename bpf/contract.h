@@ -18,7 +18,8 @@
 #define VEIL_TAG_LEN 8					    /* SipHash-2-4 over header and the body's first bytes */
 #define VEIL_HDR_LEN 8					    /* label 24 | budget 8 | counter 32, masked */
 #define VEIL_FRAME_LEN (VEIL_TAG_LEN + VEIL_HDR_LEN)	    /* 16: what a hop reads and rewrites */
-#define VEIL_BIND_LEN 16				    /* first bytes of the body, bound by the hop tag */
+#define VEIL_BIND_LEN 7					    /* first bytes of the body, bound by the hop tag */
+#define VEIL_FRAME_MIN (VEIL_FRAME_LEN + 16)		    /* 32: no frame is shorter */
 #define VEIL_AEAD_TAG_LEN 16				    /* Poly1305 tag, first in a stream body */
 #define VEIL_SHDR_LEN 8					    /* counter 32 | pad 16 | lane 8 | flags 8, masked */
 #define VEIL_STREAM_LEN (VEIL_AEAD_TAG_LEN + VEIL_SHDR_LEN) /* 24 */

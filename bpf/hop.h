@@ -7,13 +7,14 @@
 #include "contract.h"
 #include "siphash.h"
 
-struct veil_frame { /* first VEIL_FRAME_LEN + VEIL_BIND_LEN bytes of the UDP payload */
+struct veil_frame { /* first VEIL_FRAME_MIN bytes of the UDP payload */
 	__u64 tag;
 	__u64 header;
-	__u64 bind[2];
+	__u64 body[2];
 };
 
-_Static_assert(sizeof(struct veil_frame) == VEIL_FRAME_LEN + VEIL_BIND_LEN, "veil_frame");
+_Static_assert(sizeof(struct veil_frame) == VEIL_FRAME_MIN, "veil_frame");
+_Static_assert(VEIL_HDR_LEN + VEIL_BIND_LEN == 15, "veil_sip15");
 
 #define VEIL_LABEL_MASK 0xffffff
 
@@ -46,13 +47,13 @@ static __always_inline __u64 veil_hop_unmask(const struct veil_sip_key *key, con
 /* FR1: 1 if the tag fits `header` and the bound bytes. */
 static __always_inline int veil_hop_verify(const struct veil_sip_key *key, const struct veil_frame *frame, __u64 header)
 {
-	return veil_sip24(key->mac, header, frame->bind[0], frame->bind[1]) == frame->tag;
+	return veil_sip15(key->mac, header, frame->body[0]) == frame->tag;
 }
 
 /* FR1, FR2: write tag and masked header in front of the bound bytes. */
 static __always_inline void veil_hop_seal(const struct veil_sip_key *key, struct veil_frame *frame, __u64 header)
 {
-	__u64 tag = veil_sip24(key->mac, header, frame->bind[0], frame->bind[1]);
+	__u64 tag = veil_sip15(key->mac, header, frame->body[0]);
 
 	frame->tag = tag;
 	frame->header = header ^ veil_sip8(key->enc, tag);

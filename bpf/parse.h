@@ -6,12 +6,11 @@
 #include "contract.h"
 #include "outer.h"
 
-#define VEIL_PAYLOAD_MIN (VEIL_FRAME_LEN + VEIL_BIND_LEN) /* 32: no frame is shorter */
-#define VEIL_FRAG_MASK VEIL_BE16(0x3fff)		  /* more fragments, offset */
+#define VEIL_FRAG_MASK VEIL_BE16(0x3fff) /* more fragments, offset */
 
 struct veil_flow {
 	struct veil_link_way way; /* sender and receiver; link is 0, so this is also the key of links_wide */
-	__u32 payload;		  /* bytes of UDP payload, >= VEIL_PAYLOAD_MIN once parsed */
+	__u32 payload;		  /* bytes of UDP payload, >= VEIL_FRAME_MIN once parsed */
 	__u32 spare;		  /* bytes behind the IP packet: Ethernet padding */
 };
 
@@ -38,7 +37,7 @@ static __always_inline __u32 veil_parse_ip(const void *data, const void *end)
 	return 0;
 }
 
-/* Parse the packet into `flow`: 0 and VEIL_OUTER_LEN + VEIL_PAYLOAD_MIN readable bytes, or the reason to leave it alone.
+/* Parse the packet into `flow`: 0 and VEIL_OUTER_LEN + VEIL_FRAME_MIN readable bytes, or the reason to leave it alone.
  * Bytes after the IP packet (Ethernet padding) are tolerated; a UDP length that disagrees with IP's is not. */
 static __always_inline __u32 veil_parse(const void *data, const void *end, struct veil_flow *flow)
 {
@@ -47,11 +46,11 @@ static __always_inline __u32 veil_parse(const void *data, const void *end, struc
 
 	if (reason)
 		return reason;
-	if (data + VEIL_OUTER_LEN + VEIL_PAYLOAD_MIN > end)
+	if (data + VEIL_OUTER_LEN + VEIL_FRAME_MIN > end)
 		return VEIL_PASS_TRUNCATED;
 	ip_len = __builtin_bswap16(ip->len);
 	room = end - data - VEIL_ETH_LEN;
-	if (ip_len < VEIL_OUTER4_LEN + VEIL_PAYLOAD_MIN || ip_len > room)
+	if (ip_len < VEIL_OUTER4_LEN + VEIL_FRAME_MIN || ip_len > room)
 		return VEIL_PASS_TRUNCATED;
 	if (__builtin_bswap16(ip->udp_len) != ip_len - VEIL_IP4_LEN)
 		return VEIL_PASS_TRUNCATED;

@@ -204,7 +204,7 @@ static __always_inline __u32 handshake(struct rx *rx, const struct veil_config *
 		full[0] = cfg->knock[rx->slot & 1].full[0];
 		full[1] = cfg->knock[rx->slot & 1].full[1];
 	}
-	if (rx->header != veil_knock_header(full, frame->bind))
+	if (rx->header != veil_knock_header(full, frame->body))
 		return VEIL_PASS_KNOCK_BODY;
 	tag = frame->tag;
 	if (knock_seen.insert(&tag, &rx->now))
@@ -221,7 +221,7 @@ static __always_inline __u32 raise_event(struct xdp_md *ctx, const struct rx *rx
 	if (len > VEIL_EVENT_DATA_MAX)
 		return VEIL_DROP_TOO_BIG;
 	asm volatile("" : "+r"(len)); /* two plain comparisons, or the verifier loses one of the bounds */
-	if (len < VEIL_BIND_LEN)
+	if (len < VEIL_FRAME_MIN - VEIL_FRAME_LEN)
 		return VEIL_DROP_INTERNAL;
 	event = events.ringbuf_reserve(sizeof(struct veil_event));
 	if (!event)

@@ -12,13 +12,14 @@ import ctypes
 _be16 = ctypes.c_uint16.__ctype_be__
 _be32 = ctypes.c_uint32.__ctype_be__
 
-SCHEMA_HASH = "68a1f08a226ed1f6"
+SCHEMA_HASH = "a14f45ef30095184"
 
 SCHEMA = 1
 TAG_LEN = 8
 HDR_LEN = 8
 FRAME_LEN = 16
-BIND_LEN = 16
+BIND_LEN = 7
+FRAME_MIN = 32
 AEAD_TAG_LEN = 16
 SHDR_LEN = 8
 STREAM_LEN = 24

@@ -54,7 +54,7 @@ int sip(struct xdp_md *ctx)
 	key[1] = *(__u64 *)(p->key + 2);
 	p->aad[0] = veil_sip8(key, m[0]);
 	p->aad[1] = veil_sip16(key, m[0], m[1]);
-	p->tag[0] = veil_sip24(key, m[0], m[1], m[2]);
+	p->tag[0] = veil_sip15(key, m[0], m[1]);
 	p->tag[1] = veil_sip_words(key, m, p->words <= VEIL_SIP_WORDS_MAX ? p->words : 0);
 	p->aad_len = veil_sip_words(key, m, VEIL_SIP_WORDS_MAX);
 	return 2;

@@ -64,7 +64,7 @@ def sip(key: bytes, data: bytes) -> bytes:
 
 def seal_header(key: SipKey | KnockKey, header: bytes, body: bytes) -> bytes:
     """FR1, FR2 for 8 header bytes."""
-    tag = sip(key.mac, header + body[:16])
+    tag = sip(key.mac, header + body[:7])
     return tag + bytes(a ^ b for a, b in zip(header, sip(key.enc, tag), strict=True)) + body
 
 
@@ -78,7 +78,7 @@ def unseal(key: SipKey, payload: bytes) -> Frame | None:
     """The frame in a UDP payload, or None if its tag is wrong."""
     tag, masked, body = payload[:8], payload[8:16], payload[16:]
     header = bytes(a ^ b for a, b in zip(masked, sip(key.enc, tag), strict=True))
-    if sip(key.mac, header + body[:16]) != tag:
+    if sip(key.mac, header + body[:7]) != tag:
         return None
     label, counter = int.from_bytes(header[:3], "little"), int.from_bytes(header[4:], "little")
     return Frame(label, header[3], counter, body)

@@ -15,10 +15,11 @@ from veilnet import contract as c
 pytestmark = pytest.mark.root
 
 # vectors_sip64 of https://github.com/veorq/SipHash/blob/master/vectors.h: key 00 01 .. 0f, message 00 01 .. of as many
-# bytes as the entry's number; those whose length is a whole number of words.
+# bytes as the entry's number; those whose length our functions take.
 REFERENCE = {
     0: "310e0edd47db6f72",
     8: "6224939a79f5f593",
+    15: "e545be4961ca29a1",
     16: "db9bc2577fcc2a3f",
     24: "94af49f6c650adb8",
     32: "ce7cf2722f512771",
@@ -42,7 +43,7 @@ def run(sip: Entry, key: bytes, message: bytes, words: int = 0) -> dict[str, byt
     return {
         "sip8": done.aad[:8],
         "sip16": done.aad[8:],
-        "sip24": done.tag[:8],
+        "sip15": done.tag[:8],
         "words": done.tag[8:],
         "all": done.aad_len,
     }
@@ -52,7 +53,8 @@ def run(sip: Entry, key: bytes, message: bytes, words: int = 0) -> dict[str, byt
 def test_reference_vectors(sip: Entry, length: int) -> None:
     message = bytes(range(64)).ljust(c.HS_BODY_LEN, b"\0")
     got = run(sip, bytes(range(16)), message, length // 8)
-    assert got["words"].hex() == REFERENCE[length]
+    if length % 8 == 0:
+        assert got["words"].hex() == REFERENCE[length]
     if f"sip{length}" in got:
         assert got[f"sip{length}"].hex() == REFERENCE[length]
 
@@ -61,12 +63,12 @@ def test_against_the_package(sip: Entry) -> None:
     rng = random.Random(1)
     for words in range(c.HS_BODY_LEN // 8 + 1):
         key, message = rng.randbytes(16), rng.randbytes(c.HS_BODY_LEN)
-        want = {n: siphash24(message[:n], key=key).digest() for n in (8, 16, 24, 8 * words, c.HS_BODY_LEN)}
+        want = {n: siphash24(message[:n], key=key).digest() for n in (8, 15, 16, 8 * words, c.HS_BODY_LEN)}
         got = run(sip, key, message, words)
         assert got == {
             "sip8": want[8],
             "sip16": want[16],
-            "sip24": want[24],
+            "sip15": want[15],
             "words": want[8 * words],
             "all": want[c.HS_BODY_LEN],
         }

@@ -191,7 +191,7 @@ def test_stream_down(world: World, receive: Receiver, change: str) -> None:
 
 def test_body_lengths(receive: Receiver) -> None:
     """Too short for an IP header, or longer than the contract."""
-    for length in range(c.BIND_LEN, c.STREAM_LEN + 20):
+    for length in range(c.FRAME_MIN - c.FRAME_LEN, c.STREAM_LEN + 20):
         assert receive.raw(random.Random(length).randbytes(length))[0].verdict == XDP_DROP
     short = oracle.seal_stream(streams.RX_KEYS[0], streams.RX_HP, 1, 0, 0, b"\x45" + bytes(18))
     assert receive.raw(short)[0].reasons == {"DROP_STREAM_HDR": 1}

@@ -58,9 +58,9 @@ def test_flipped_bit_of_a_knock(world: h.World, rx: int, bit: int) -> None:
 
 
 def test_unbound_body_is_carried_unchanged(world: h.World, rx: int) -> None:
-    """The hop tag covers 16 bytes; what lies behind is the stream's own business."""
+    """The hop tag covers 7 bytes; what lies behind is the stream's own business."""
     body = bytearray(cases.BODY)
-    body[16] ^= 0xFF
+    body[7] ^= 0xFF
     payload = frame()[: c.FRAME_LEN] + bytes(body)
     check(world, rx, Case("", packet(payload), h.XDP_TX, "OK_FORWARD", out=cases.forwarded(body=bytes(body))))
 

@@ -144,7 +144,7 @@ class MemoryPlane:
 
     def receive(self, addrs: Addrs, payload: bytes) -> list[Output]:  # noqa: PLR0911 - one exit a reason, as in BPF
         """A UDP datagram from the underlay, `addrs` as this node sees it."""
-        if len(payload) < c.FRAME_LEN + c.BIND_LEN:
+        if len(payload) < c.FRAME_MIN:
             return self._exit("PASS_TRUNCATED")
         index = next((i for i, link in self._links.items() if link.addrs == addrs), 0)
         if index and self._links[index].state == c.LINK_UP:

@@ -21,6 +21,7 @@ from veilnet.contract import (
     BIND_LEN,
     COUNTER_LIMIT,
     FRAME_LEN,
+    FRAME_MIN,
     HDR_LEN,
     INNER_MAX,
     LANE_CONTROL,
@@ -37,12 +38,11 @@ BUDGET_BITS = 8
 COUNTER_BITS = 32
 LABEL_MAX = (1 << LABEL_BITS) - 1
 SIP_KEY_LEN = 16
-FRAME_MIN = FRAME_LEN + BIND_LEN
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """An authenticated frame. `body` is at least BIND_LEN bytes; only its first BIND_LEN are covered by the tag."""
+    """An authenticated frame. `body` is at least 16 bytes; only its first BIND_LEN are covered by the tag."""
 
     label: int
     budget: int
@@ -98,7 +98,7 @@ def open_header(mac: bytes, enc: bytes, payload: bytes) -> bytes:
         raise RemoteError(Reason.LENGTH, "frame")
     tag = payload[:TAG_LEN]
     header = xor8(payload[TAG_LEN:FRAME_LEN], sip(enc, tag))  # FR2
-    if not hmac.compare_digest(tag, sip(mac, header + payload[FRAME_LEN:FRAME_MIN])):  # FR1
+    if not hmac.compare_digest(tag, sip(mac, header + payload[FRAME_LEN : FRAME_LEN + BIND_LEN])):  # FR1
         raise RemoteError(Reason.TAG, "frame")
     return header
 
@@ -106,10 +106,10 @@ def open_header(mac: bytes, enc: bytes, payload: bytes) -> bytes:
 def seal_frame(  # noqa: PLR0917 - the order of the wire
     mac: bytes, enc: bytes, label: int, budget: int, counter: int, body: bytes
 ) -> bytes:
-    """UDP payload of a frame. `mac`, `enc`: 16 bytes each; `body`: at least BIND_LEN."""
+    """UDP payload of a frame. `mac`, `enc`: 16 bytes each; `body`: at least 16."""
     require(mac, SIP_KEY_LEN, "mac key")
     require(enc, SIP_KEY_LEN, "enc key")
-    if len(body) < BIND_LEN:
+    if len(body) < FRAME_MIN - FRAME_LEN:
         raise LocalError("frame body is too short")
     return seal_header(mac, enc, pack_header(label, budget, counter), body) + body
 
