@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from veilnet.lab.topology import BUILTIN, TopologyError, load, parse
+from veilnet.lab.topology import BUILTIN, TopologyError, builtin, load, parse
 
 GOOD = """\
 name: t
@@ -37,7 +37,7 @@ def test_wired_link() -> None:
     assert topology.neighbours("a") == ["b"]
 
 
-@pytest.mark.parametrize("name", ["pair", "line3", "diamond"])
+@pytest.mark.parametrize("name", ["pair", "line3", "diamond", "ring6"])
 def test_builtin_topologies_load_and_are_connected(name: str) -> None:
     topology = load(name)
     assert topology.name == name
@@ -96,6 +96,7 @@ def test_empty_file_is_refused() -> None:
 
 
 def test_unknown_name_lists_the_built_in_ones(tmp_path: Path) -> None:
-    with pytest.raises(TopologyError, match="built-in topologies are diamond, line3, pair"):
+    with pytest.raises(TopologyError, match="built-in topologies are diamond, fleet200, line3, "):
         load(str(tmp_path / "none.yml"))
-    assert {path.stem for path in BUILTIN.glob("*.yml")} == {"diamond", "line3", "pair"}
+    shipped = {"diamond", "fleet200", "line3", "mtu-ladder", "nat16", "pair", "ring6", "world12"}
+    assert {path.stem for path in BUILTIN.glob("*.yml")} == shipped == set(builtin())

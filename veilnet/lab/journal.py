@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BASE = Path("/run/veilnet-lab")
-WHATS = ("netns", "pins")
+WHATS = ("netns", "pins", "nat")
 _LAB = re.compile(r"[a-z][a-z0-9]{0,11}\Z")
 
 
@@ -30,7 +30,7 @@ class LabError(RuntimeError):
 @dataclass(frozen=True, slots=True)
 class Entry:
     what: str
-    """`netns` (a namespace's name) or `pins` (an instance of the data plane)."""
+    """`netns` (a namespace's name), `pins` (an instance of the data plane) or `nat` (namespace of a translator)."""
     name: str
 
 

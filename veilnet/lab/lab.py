@@ -6,13 +6,15 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from functools import cached_property
 from pathlib import Path
 
-from veilnet.lab import net, processes
+from veilnet.lab import middle, net, processes
 from veilnet.lab.journal import BASE, Journal, LabError, exclusive, labs
 from veilnet.lab.topology import Topology, parse, read
 
 PIN_BASE = Path("/sys/fs/bpf")
+TOOLS = ("ip", "nsenter", "sysctl", "ethtool", "nft")
 RUN = Path("/run/veilnet")  # pid files and control sockets of key daemons, by instance
 
 
@@ -34,11 +36,15 @@ class Lab:
             raise LabError(msg)
         return lab
 
-    @property
+    @cached_property
     def topology(self) -> Topology:
-        return parse(
-            (self.directory / "topology.yml").read_text(encoding="utf-8"), str(self.directory / "topology.yml")
-        )
+        """As the file said when the lab was made. Raises LabError while there is none: a lab killed on its way up."""
+        path = self.directory / "topology.yml"
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise LabError(f"lab {self.name!r} is half made; remove it with: lab down {self.name}") from error
+        return parse(text, str(path), lambda _: (self.directory / "matrix").read_bytes())
 
     def namespace(self, node: str) -> str:
         return net.namespace(self.name, node)
@@ -50,63 +56,106 @@ class Lab:
         """Name of the node's data plane, which its pins are kept under."""
         return f"{self.name}-{node}"
 
+    def control(self, name: str) -> Path:
+        """Control socket of a wire or of a NAT node."""
+        return self.directory / f"{name}.sock"
+
     def up(self, source: str) -> None:
-        """Make namespaces, management network and links of a topology (name or path); no VeilNet process yet."""
-        if os.geteuid() != 0:
-            msg = "a lab needs root: network namespaces and BPF"
-            raise LabError(msg)
+        """Make namespaces, networks, links and routes of a topology (name or path); no VeilNet process yet.
+
+        Raises LabError or TopologyError, with nothing left behind.
+        """
+        _require_root_and_tools()
         text, path = read(source)
-        topology = parse(text, path)
+        files: dict[str, bytes] = {}
+
+        def read_file(name: str) -> bytes:
+            files[name] = (Path(path).parent / name).read_bytes()
+            return files[name]
+
+        topology = parse(text, path, read_file)
+        middle.check(topology)
         with exclusive():
             if self.journal.exists():
                 msg = f"lab {self.name!r} exists already; remove it with: lab down {self.name}"
                 raise LabError(msg)
-            self.journal.create()
-            (self.directory / "topology.yml").write_text(text, encoding="utf-8")
-            self._build(topology)
+            try:
+                self._make(topology, text, files)
+            except OSError as error:
+                self._remove()
+                raise LabError(f"{error.filename or self.directory}: {error.strerror}; nothing was made") from error
+            except BaseException:
+                self._remove()
+                raise
+
+    def _make(self, topology: Topology, text: str, files: dict[str, bytes]) -> None:
+        self.journal.create()
+        for content in files.values():  # one at most: the matrix
+            (self.directory / "matrix").write_bytes(content)
+        (self.directory / "topology.yml").write_text(text, encoding="utf-8")
+        self._build(topology)
 
     def _build(self, topology: Topology) -> None:
-        for name in [net.MGMT, *topology.nodes, *(link.wire for link in topology.links if link.wire)]:
+        for name in net.spaces(topology):
             self.journal.add("netns", self.namespace(name))
             net.create_namespace(self.namespace(name))
         for node in topology.nodes.values():
             self.node_directory(node.name).mkdir(mode=0o700)
-            self.journal.add("pins", self.instance(node.name))
+            if node.member and not node.light:
+                self.journal.add("pins", self.instance(node.name))
         net.build_management(self.name, topology)
-        for link in topology.links:
-            net.build_link(self.name, link)
+        for network in topology.networks:
+            net.build_network(self.name, network)
+        for link in topology.every_link:
+            net.build_link(self.name, link, topology)
+        net.pass_redirected(self.name, topology)
+        net.build_routes(self.name, topology)
+        middle.start(self, topology)
 
     def down(self) -> None:
         """End the lab's processes, then remove namespaces, pins and files, in whatever state they are."""
         with exclusive():
-            entries = self.journal.entries()
-            spaces = [entry.name for entry in entries if entry.what == "netns"]
-            inodes = {number for name in spaces if (number := processes.inode(name)) is not None}
-            processes.end_all(inodes)
-            for name in spaces:
-                net.remove_namespace(name)
-            processes.end_all(inodes)  # a process that was on its way in while we looked
-            for entry in entries:
-                if entry.what == "pins":
-                    _remove_instance(entry.name)
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(self.directory)
+            self._remove()
+
+    def _remove(self) -> None:
+        entries = self.journal.entries()
+        spaces = [entry.name for entry in entries if entry.what == "netns"]
+        inodes = {number for name in spaces if (number := processes.inode(name)) is not None}
+        processes.end_all(inodes)
+        for entry in reversed(entries):
+            if entry.what == "nat":
+                middle.remove_nat(entry.name)
+        for name in spaces:
+            net.remove_namespace(name)
+        processes.end_all(inodes)  # a process that was on its way in while we looked
+        for entry in entries:
+            if entry.what == "pins":
+                _remove_instance(entry.name)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.directory)
 
     def nodes(self) -> list[tuple[str, str, list[int]]]:
         """(node, role, pids inside) of each node."""
         rows = []
         for node in self.topology.nodes.values():
-            number = processes.inode(self.namespace(node.name))
+            number = processes.inode(self.namespace(net.LIGHT if node.light else node.name))
             rows.append((node.name, node.role, sorted(processes.inside({number})) if number else []))
         return rows
 
     def command(self, node: str, command: list[str]) -> list[str]:
         """The command line that runs `command` inside a node. Raises LabError for an unknown node."""
-        wires = [link.wire for link in self.topology.links if link.wire]
-        if node not in {net.MGMT, *self.topology.nodes, *wires}:
+        if node not in net.spaces(self.topology):
             msg = f"no node {node!r} in lab {self.name!r}; nodes: {', '.join(self.topology.nodes)}"
             raise LabError(msg)
         return [*net.in_namespace(self.namespace(node)), *command]
+
+
+def _require_root_and_tools() -> None:
+    if os.geteuid() != 0:
+        raise LabError("a lab needs root, for network namespaces and BPF: use sudo")
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if missing:
+        raise LabError(f"not installed: {', '.join(missing)}; `sudo ./run setup` installs all that a lab needs")
 
 
 def down_all(prefix: str = "") -> list[str]:

@@ -27,6 +27,7 @@ MAX_NODES: Final = 1024
 
 _NAME = "[a-z][a-z0-9]{0,7}"  # an interface name is "u-" and a node name, a namespace's has two of them
 NAME = Text(f"^{_NAME}$", "a name is a letter a-z, then at most 7 of a-z and 0-9")
+TITLE = Text("^[a-z][a-z0-9-]{0,15}$", "a name is a letter a-z, then at most 15 of a-z, 0-9 and -")
 CIDR = Text(r"^[0-9a-fA-F:.]+/[0-9]{1,3}$", "a subnet, such as 203.0.113.0/24 or fd77::/64")
 ADDRESS = Text(r"^[0-9a-fA-F:.]+$", "an address, such as 203.0.113.1 or fd77::1")
 TIME = Text(units.TIME, "a time with its unit, such as 20ms, 1.5s or 150us")
@@ -81,7 +82,10 @@ _ROLE_FIELDS: dict[str, tuple[dict[str, Type], dict[str, Type]]] = {
         {},
         {**_BLOCKS, "filtering": Choice(("endpoint-independent", "address-and-port-dependent"))},
     ),
-    "nat": ({"mapping": BEHAVIOUR, "filtering": BEHAVIOUR}, {**_BLOCKS, "timeout": TIME, "hairpin": Boolean()}),
+    "nat": (
+        {"mapping": BEHAVIOUR, "filtering": BEHAVIOUR},
+        {**_BLOCKS, "timeout": TIME, "hairpin": Boolean(), "ports": Choice(("preserve", "random", "sequential"))},
+    ),
     "host": ({}, {}),
 }
 _NODE = Tagged(
@@ -94,7 +98,7 @@ _NODE = Tagged(
 assert tuple(_ROLE_FIELDS) == ROLES
 
 TOPOLOGY = Record(
-    {"name": NAME, "nodes": Mapping(NAME, _NODE)},
+    {"name": TITLE, "nodes": Mapping(NAME, _NODE)},
     {
         "seed": Integer(0, 2**53),
         "underlay": Record({}, {"ipv4": CIDR, "ipv6": CIDR}),

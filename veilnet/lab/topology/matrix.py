@@ -88,16 +88,19 @@ def from_npz(data: bytes, array: str, slot: int) -> Matrix:
     (length,) = struct.unpack_from("<H", body, 8)
     header = ast.literal_eval(body[10 : 10 + length].decode("latin-1"))
     shape, code = header["shape"], _DTYPES.get(header["descr"])
-    if code is None or header["fortran_order"]:
-        raise MatrixError(f"array {array!r} has type {header['descr']}; known, in C order: {', '.join(_DTYPES)}")
+    if code is None:
+        raise MatrixError(f"array {array!r} has type {header['descr']}; known: {', '.join(_DTYPES)}")
     if len(shape) not in {2, 3} or shape[-1] != shape[-2]:
         raise MatrixError(f"not square: array {array!r} has shape {shape}")
     size, slots = shape[-1], 1 if len(shape) == 2 else shape[0]
     if slot >= slots:
         raise MatrixError(f"no slot {slot}; array {array!r} has {slots}")
-    offset = 10 + length + slot * size * size * struct.calcsize(code)
-    values = struct.unpack_from(f"<{size * size}{code}", body, offset)
-    rows = tuple(tuple(map(float, values[row * size : (row + 1) * size])) for row in range(size))
+    values = struct.unpack_from(f"<{slots * size * size}{code}", body, 10 + length)
+    steps = (1, slots, slots * size) if header["fortran_order"] else (size * size, size, 1)
+    rows = tuple(
+        tuple(float(values[slot * steps[0] + row * steps[1] + column * steps[2]]) for column in range(size))
+        for row in range(size)
+    )
     return Matrix(tuple(map(str, range(size))), rows)
 
 

@@ -88,6 +88,8 @@ class Nat:
     filtering: Behaviour
     timeout: float = TIMEOUT
     """Seconds after the last outbound packet that a mapping is forgotten (RFC 4787 REQ-5: not before 120)."""
+    ports: Literal["preserve", "random", "sequential"] = "preserve"
+    """Public port of a new mapping: the inside one where it is free, any, or the next (RFC 4787, section 4.2.1)."""
     hairpin: bool = False
     """Whether an inside host reaches another one by its external address (RFC 4787, section 6)."""
 

@@ -230,11 +230,12 @@ def _delayed(wear: Direction, delays: tuple[float, float], item: Item) -> tuple[
 
 
 def _nat(item: Item) -> Nat:
-    timeout, hairpin = item.get("timeout"), item.get("hairpin")
+    timeout, hairpin, ports = item.get("timeout"), item.get("hairpin"), item.get("ports")
     return Nat(
         mapping=item["mapping"].text,  # type: ignore[arg-type]  # one of Behaviour, as the language says
         filtering=item["filtering"].text,  # type: ignore[arg-type]
         timeout=units.seconds(timeout.text) if timeout else TIMEOUT,
+        ports=ports.text if ports else "preserve",  # type: ignore[arg-type]
         hairpin=hairpin is not None and hairpin.value is True,
     )
 
