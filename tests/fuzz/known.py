@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What answers have named so far: made-up requests that name it reach further than those that name nothing."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import defaultdict
+from typing import Any, Final
+
+import httpx
+
+from tests.fuzz.master import Fuzzed
+
+AIMED: Final = 0.8
+"""Share of requests whose path parameters, and preconditions, are made to fit."""
+_ID: Final = re.compile(r'"([a-z]{3})_[0-9a-hjkmnp-tv-z]{26}"')
+_KEPT: Final = 20
+
+
+class Known:
+    def __init__(self) -> None:
+        self._random = random.Random(1)
+        self._ids: defaultdict[str, list[str]] = defaultdict(list)
+
+    def learn(self, response: Any) -> None:
+        text = response.content.decode("utf-8", "replace")
+        for found in _ID.finditer(text):
+            ids, row_id = self._ids[found[1]], found[0].strip('"')
+            if row_id not in ids:
+                ids.append(row_id)
+                del ids[:-_KEPT]
+
+    def aim(self, case: Any, fuzzed: Fuzzed) -> None:
+        """Put known ids into the path and a fitting ETag into If-Match, mostly."""
+        if self._random.random() > AIMED:
+            return
+        for name in case.path_parameters or {}:
+            if name == "realm":
+                case.path_parameters[name] = "lab"
+            elif ids := self._candidates(name):
+                case.path_parameters[name] = self._random.choice(ids)
+        if case.headers and "If-Match" in case.headers:
+            url = fuzzed.url + case.formatted_path
+            answer = httpx.get(url, headers=fuzzed.headers)
+            case.headers["If-Match"] = answer.headers.get("ETag", case.headers["If-Match"])
+
+    def _candidates(self, parameter: str) -> list[str]:
+        """Ids whose prefix starts as the parameter does (node_id: nod_), or any of them."""
+        fitting = [row_id for prefix, ids in self._ids.items() if parameter.startswith(prefix) for row_id in ids]
+        return fitting or [row_id for ids in self._ids.values() for row_id in ids]

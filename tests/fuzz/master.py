@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Master on loopback with something in it, for requests that are made up."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import uvicorn
+
+from tests.cli.conftest import free_port
+from veilnet.api.app import create_app
+from veilnet.api.bootstrap import init_master
+from veilnet.api.settings import load_settings
+
+
+@dataclass(frozen=True)
+class Fuzzed:
+    url: str
+    headers: dict[str, str]
+
+
+@contextmanager
+def fuzzed_master(folder: Path) -> Iterator[Fuzzed]:
+    port = free_port()
+    token = init_master(folder / "master", f"http://127.0.0.1:{port}")
+    app = create_app(load_settings(folder / "master"), lambda: int(time.time()))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical", access_log=False))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    headers = {"Authorization": f"Bearer {token.token}"}
+    try:
+        while not server.started:
+            assert thread.is_alive(), "the Master did not start"
+            time.sleep(0.02)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers) as client:
+            assert client.post("/api/v1/realms", json={"name": "lab"}).status_code == 201
+        yield Fuzzed(f"http://127.0.0.1:{port}", headers)
+    finally:
+        server.should_exit = True
+        thread.join()
