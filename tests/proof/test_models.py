@@ -44,6 +44,12 @@ def test_labels_exist_in_specification(model: Path) -> None:
     assert labels <= specified_labels()
 
 
+@pytest.mark.parametrize("model", MODELS, ids=lambda path: path.name)
+def test_no_model_asks_for_fewer_than_two_sessions(model: Path) -> None:
+    asked = re.findall(r"^// sessions: (\d+)", model.read_text(), re.MULTILINE)
+    assert all(int(count) >= 2 for count in asked)
+
+
 def test_every_handshake_and_rekey_step_is_modelled() -> None:
     modelled = set().union(*(comment_labels(model) for model in MODELS))
     keyed = {label for label in specified_labels() if label[:2] in {"HS", "HA", "HB", "RA", "RB", "CF", "RK", "CI"}}
