@@ -45,6 +45,18 @@
 #define VEIL_ROUTES 16384	 /* overlay prefixes */
 #define VEIL_KNOCK_SEEN 65536	 /* knock tags remembered against replay */
 #define VEIL_EVENT_BYTES 4194304 /* ring buffer */
+#define VEIL_KNOCK_SOURCES 16384 /* addresses whose knocks are counted; the one not heard for longest goes first */
+#define VEIL_KNOCK_RATE 256	 /* events a second to keyd, and at once: knocks of one source */
+#define VEIL_KNOCK_BURST 256
+#define VEIL_LINK_RATE 512 /* a link's own control (label 0) */
+#define VEIL_LINK_BURST 128
+#define VEIL_CIRCUIT_RATE 8 /* bodies of one circuit */
+#define VEIL_CIRCUIT_BURST 64
+#define VEIL_TRANSIT_RATE 1024 /* of all circuits of a link that have no stream yet, together */
+#define VEIL_TRANSIT_BURST 256
+#define VEIL_SHARE_KNOCK 512	/* events of the ring's 2595: knocks */
+#define VEIL_SHARE_TRANSIT 1024 /* bodies of circuits without a stream */
+#define VEIL_SHARE_WAIT 256	/* packets without a stream; the rest is for control of links and streams */
 #define VEIL_LINK_WIN_WORDS 64	 /* 32 counters a word: accepts 63 * 32 = 2016 behind the newest */
 #define VEIL_STREAM_WIN_WORDS 128 /* 127 * 32 = 4064 */
 #define VEIL_COUNTER_LIMIT 0xfffff000 /* no frame is sent with a counter at or above */
@@ -111,7 +123,9 @@ struct veil_link {
 	struct veil_l2 l2;
 	/* line 6 */
 	__u64 full[2]; /* keyd: whole-body key of handshake frames while PENDING */
-	__u64 pad2[6];
+	__u64 own_due;	   /* BPF: bucket of label 0, see rate.h */
+	__u64 transit_due; /* BPF: bucket of circuits without a stream */
+	__u64 pad2[4];
 	/* lines 7..22: replay windows, word = block 32 | bits 32; BPF writes, keyd zeroes a slot while it is invalid */
 	__u64 win[2][VEIL_LINK_WIN_WORDS];
 };
@@ -144,7 +158,8 @@ struct veil_circuit { /* keyd writes, kind last; BPF writes `seen` */
 	__u32 flags;
 	__u64 seen; /* jiffies of the last frame */
 	__u64 frames; /* BPF, approximate under several CPUs */
-	__u64 pad[3];
+	__u64 due;    /* BPF: bucket of bodies for keyd, see rate.h */
+	__u64 pad[2];
 };
 
 /* ---- stream lane: end-to-end session between two Confluxes, one entry per lane -------------------------------- */
@@ -241,6 +256,16 @@ struct veil_event {
 	__u8 data[VEIL_EVENT_DATA_MAX];
 };
 
+#define VEIL_PART_KNOCK 0
+#define VEIL_PART_TRANSIT 1
+#define VEIL_PART_WAIT 2
+
+struct veil_event_share { /* one entry: how much of the ring is taken, by who may fill only a part of it */
+	__u64 raised[3]; /* BPF adds: events so far */
+	__u64 taken[3];	 /* keyd: what `raised` was before it last emptied the ring */
+	__u64 pad[2];
+};
+
 /* ---- what keyd needs to go on after a restart: sessions as it packed them, never read by BPF ------------------- */
 #define VEIL_STATES 16384
 #define VEIL_STATE_LEN 1008
@@ -298,6 +323,8 @@ struct veil_ctl_req {
 	X(DROP_NO_NEIGH, DROP, "kernel has no neighbour entry for the next hop")           \
 	X(DROP_TOO_BIG, DROP, "frame longer than the next link's MTU")                     \
 	X(DROP_EVENT_FULL, DROP, "event ring full")                                        \
+	X(DROP_KNOCK_RATE, DROP, "more knocks than one source may send, or than keyd keeps up with") \
+	X(DROP_CONTROL_RATE, DROP, "more for keyd than one link or circuit may send, or than it keeps up with")           \
 	X(DROP_STREAM_DOWN, DROP, "stream, lane or key slot not in use")                   \
 	X(DROP_STREAM_HDR, DROP, "stream header not well formed, or body too short or long") \
 	X(DROP_STREAM_AUTH, DROP, "stream frame does not authenticate")                    \
@@ -330,6 +357,7 @@ _Static_assert(sizeof(struct veil_route_key) == 20, "veil_route_key");
 _Static_assert(sizeof(struct veil_knock_key) == 64, "veil_knock_key");
 _Static_assert(sizeof(struct veil_config) == 64 + 2 * 64, "veil_config");
 _Static_assert(sizeof(struct veil_event) == 72 + VEIL_EVENT_DATA_MAX, "veil_event");
+_Static_assert(sizeof(struct veil_event_share) == 64, "veil_event_share");
 _Static_assert(sizeof(struct veil_state) == 16 + VEIL_STATE_LEN, "veil_state");
 _Static_assert(sizeof(struct veil_ctl_req) == VEIL_FRAME_LEN, "veil_ctl_req");
 

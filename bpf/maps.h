@@ -24,6 +24,7 @@ VEIL_ARRAY(struct veil_link_bucket, link_buckets, VEIL_LINK_BUCKETS);
 VEIL_ARRAY(struct veil_link, links, VEIL_LINKS);
 VEIL_ARRAY(struct veil_circuit, circuits, VEIL_LABELS);
 VEIL_ARRAY(struct veil_stream, streams, VEIL_STREAMS);
+VEIL_ARRAY(struct veil_event_share, event_share, 1);
 
 /* 5-tuples whose bucket has no free way; key is struct veil_link_way with link 0, value the link */
 BPF_TABLE_PINNED7("hash", struct veil_link_way, u32, links_wide, VEIL_LINKS, VEIL_PINS "/links_wide", 0);
@@ -33,6 +34,13 @@ BPF_TABLE_PINNED7("lpm_trie", struct veil_route_key, struct veil_route, routes, 
 
 /* tag of an accepted knock → jiffies of its arrival */
 BPF_TABLE_PINNED7("lru_hash", u64, u64, knock_seen, VEIL_KNOCK_SEEN, VEIL_PINS "/knock_seen", 0);
+
+/* source address of knocks → its bucket, see rate.h */
+struct veil_knock_source {
+	u8 addr[16];
+};
+BPF_TABLE_PINNED7("lru_hash", struct veil_knock_source, u64, knock_sources, VEIL_KNOCK_SOURCES, VEIL_PINS "/knock_sources",
+		  0);
 
 BPF_TABLE_PINNED7("percpu_array", u32, u64, reasons, VEIL_REASON_MAX, VEIL_PINS "/reasons", 0);
 

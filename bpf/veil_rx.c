@@ -12,6 +12,7 @@
 #include "parse.h"
 #include "hop.h"
 #include "knock.h"
+#include "rate.h"
 #include "veil_open.h"
 
 struct rx { /* what one packet's way through the program has found out */
@@ -175,6 +176,40 @@ static __always_inline __u32 follow_label(struct xdp_md *ctx, struct rx *rx, con
 	return kind == VEIL_CIRCUIT_END ? end_circuit(ctx, rx, cfg, circuit, cipher) : VEIL_DROP_LABEL;
 }
 
+/* May a fresh knock go to keyd? Not more than one source may send, and only as long as keyd keeps up: the
+ * ring is for those who have a link, too. */
+static __always_inline int admit_knock(const struct rx *rx)
+{
+	struct veil_knock_source source = {};
+	__u64 now = bpf_ktime_get_ns(), none = 0, *due;
+	__u32 zero = 0;
+	struct veil_event_share *share = event_share.lookup(&zero);
+
+	*(__be32 *)source.addr = rx->flow.way.remote;
+	due = knock_sources.lookup_or_try_init(&source, &none);
+	return share && due && veil_rate_take(due, now, VEIL_KNOCK_RATE, VEIL_KNOCK_BURST) &&
+	       veil_share_take(share, VEIL_PART_KNOCK, VEIL_SHARE_KNOCK);
+}
+
+/* May an authenticated body go to keyd? Control of links and of streams that are up has a bucket each, which a flood of
+ * others does not touch; circuits without a stream share one, since nobody knows yet whose they are. */
+static __always_inline int admit_control(struct rx *rx)
+{
+	__u64 now = bpf_ktime_get_ns();
+	__u32 zero = 0;
+	struct veil_event_share *share = event_share.lookup(&zero);
+	struct veil_link *link = links.lookup(&rx->link);
+
+	if (!link || !share)
+		return 0;
+	if (!veil_header_label(rx->header))
+		return veil_rate_take(&link->own_due, now, VEIL_LINK_RATE, VEIL_LINK_BURST);
+	if (!rx->circuit || !veil_rate_take(&rx->circuit->due, now, VEIL_CIRCUIT_RATE, VEIL_CIRCUIT_BURST))
+		return 0;
+	return rx->stream || (veil_rate_take(&link->transit_due, now, VEIL_TRANSIT_RATE, VEIL_TRANSIT_BURST) &&
+			      veil_share_take(share, VEIL_PART_TRANSIT, VEIL_SHARE_TRANSIT));
+}
+
 /* KN3, KN4: the frame of a stranger, or a reply that a pending link waits for. OK_KNOCK, OK_CONTROL, or the reason why
  * it is neither. */
 static __always_inline __u32 handshake(struct rx *rx, const struct veil_config *cfg, struct veil_link *link,
@@ -207,13 +242,18 @@ static __always_inline __u32 handshake(struct rx *rx, const struct veil_config *
 	if (rx->header != veil_knock_header(full, frame->body))
 		return VEIL_PASS_KNOCK_BODY;
 	tag = frame->tag;
+	/* replays first: a stranger must not use up what a member's address may send */
+	if (knock_seen.lookup(&tag))
+		return VEIL_PASS_KNOCK_REPLAY;
+	if (accepted == VEIL_OK_KNOCK && !admit_knock(rx))
+		return VEIL_DROP_KNOCK_RATE;
 	if (knock_seen.insert(&tag, &rx->now))
 		return VEIL_PASS_KNOCK_REPLAY;
 	return accepted;
 }
 
 /* Hand the frame's body to keyd. `reason` says as what, and is returned unless the ring is full. */
-static __always_inline __u32 raise_event(struct xdp_md *ctx, const struct rx *rx, __u32 reason)
+static __always_inline __u32 raise_event(struct xdp_md *ctx, struct rx *rx, __u32 reason)
 {
 	__u64 len = rx->flow.payload - VEIL_FRAME_LEN;
 	struct veil_event *event;
@@ -223,6 +263,8 @@ static __always_inline __u32 raise_event(struct xdp_md *ctx, const struct rx *rx
 	asm volatile("" : "+r"(len)); /* two plain comparisons, or the verifier loses one of the bounds */
 	if (len < VEIL_FRAME_MIN - VEIL_FRAME_LEN)
 		return VEIL_DROP_INTERNAL;
+	if (reason == VEIL_OK_CONTROL && !admit_control(rx))
+		return VEIL_DROP_CONTROL_RATE;
 	event = events.ringbuf_reserve(sizeof(struct veil_event));
 	if (!event)
 		return VEIL_DROP_EVENT_FULL;

@@ -10,6 +10,7 @@
 #include "siphash.h"
 #include "outer.h"
 #include "hop.h"
+#include "rate.h"
 #include "inner.h"
 #include "aead.h"
 #include "stream.h"
@@ -46,14 +47,19 @@ static __always_inline __u32 parse(struct xdp_md *ctx, struct seal *s, const str
 /* Hand the inner packet to keyd, which sends it once a stream to `route->peer` is up. */
 static __always_inline __u32 wait(struct xdp_md *ctx, const struct seal *s, const struct veil_route *route)
 {
-	__u64 len = s->len;
+	struct veil_event_share *share;
 	struct veil_event *event;
+	__u64 len = s->len;
+	__u32 zero = 0;
 
 	if (len > VEIL_EVENT_DATA_MAX)
 		return VEIL_DROP_INNER_TOO_BIG;
 	asm volatile("" : "+r"(len)); /* two plain comparisons, or the verifier loses one of the bounds */
 	if (len < VEIL_IP4_LEN)
 		return VEIL_DROP_INTERNAL;
+	share = event_share.lookup(&zero);
+	if (!share || !veil_share_take(share, VEIL_PART_WAIT, VEIL_SHARE_WAIT))
+		return VEIL_DROP_EVENT_FULL;
 	event = events.ringbuf_reserve(sizeof(struct veil_event));
 	if (!event)
 		return VEIL_DROP_EVENT_FULL;

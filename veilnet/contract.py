@@ -12,7 +12,7 @@ import ctypes
 _be16 = ctypes.c_uint16.__ctype_be__
 _be32 = ctypes.c_uint32.__ctype_be__
 
-SCHEMA_HASH = "a14f45ef30095184"
+SCHEMA_HASH = "37e5d1ddfecf1d0f"
 
 SCHEMA = 1
 TAG_LEN = 8
@@ -43,6 +43,18 @@ STREAMS = 4096
 ROUTES = 16384
 KNOCK_SEEN = 65536
 EVENT_BYTES = 4194304
+KNOCK_SOURCES = 16384
+KNOCK_RATE = 256
+KNOCK_BURST = 256
+LINK_RATE = 512
+LINK_BURST = 128
+CIRCUIT_RATE = 8
+CIRCUIT_BURST = 64
+TRANSIT_RATE = 1024
+TRANSIT_BURST = 256
+SHARE_KNOCK = 512
+SHARE_TRANSIT = 1024
+SHARE_WAIT = 256
 LINK_WIN_WORDS = 64
 STREAM_WIN_WORDS = 128
 COUNTER_LIMIT = 4294963200
@@ -66,6 +78,9 @@ EMIT_REDIRECT = 1
 EVENT_KNOCK = 1
 EVENT_CONTROL = 2
 EVENT_NO_STREAM = 3
+PART_KNOCK = 0
+PART_TRANSIT = 1
+PART_WAIT = 2
 STATES = 16384
 STATE_LEN = 1008
 CTL_F_EMIT = 1
@@ -98,20 +113,22 @@ DROP_NO_ROUTE = 25
 DROP_NO_NEIGH = 26
 DROP_TOO_BIG = 27
 DROP_EVENT_FULL = 28
-DROP_STREAM_DOWN = 29
-DROP_STREAM_HDR = 30
-DROP_STREAM_AUTH = 31
-DROP_STREAM_REPLAY = 32
-DROP_INNER_BAD = 33
-DROP_INNER_SRC = 34
-DROP_INNER_NOT_OURS = 35
-DROP_INNER_NOT_IP = 36
-DROP_INNER_DST = 37
-DROP_INNER_TOO_BIG = 38
-DROP_HEADROOM = 39
-DROP_CTL = 40
-DROP_INTERNAL = 41
-REASON_MAX = 42
+DROP_KNOCK_RATE = 29
+DROP_CONTROL_RATE = 30
+DROP_STREAM_DOWN = 31
+DROP_STREAM_HDR = 32
+DROP_STREAM_AUTH = 33
+DROP_STREAM_REPLAY = 34
+DROP_INNER_BAD = 35
+DROP_INNER_SRC = 36
+DROP_INNER_NOT_OURS = 37
+DROP_INNER_NOT_IP = 38
+DROP_INNER_DST = 39
+DROP_INNER_TOO_BIG = 40
+DROP_HEADROOM = 41
+DROP_CTL = 42
+DROP_INTERNAL = 43
+REASON_MAX = 44
 
 REASONS: tuple[str, ...] = (
     "UNSET",
@@ -143,6 +160,8 @@ REASONS: tuple[str, ...] = (
     "DROP_NO_NEIGH",
     "DROP_TOO_BIG",
     "DROP_EVENT_FULL",
+    "DROP_KNOCK_RATE",
+    "DROP_CONTROL_RATE",
     "DROP_STREAM_DOWN",
     "DROP_STREAM_HDR",
     "DROP_STREAM_AUTH",
@@ -187,6 +206,8 @@ REASON_CLASS: dict[str, str] = {
     "DROP_NO_NEIGH": "DROP",
     "DROP_TOO_BIG": "DROP",
     "DROP_EVENT_FULL": "DROP",
+    "DROP_KNOCK_RATE": "DROP",
+    "DROP_CONTROL_RATE": "DROP",
     "DROP_STREAM_DOWN": "DROP",
     "DROP_STREAM_HDR": "DROP",
     "DROP_STREAM_AUTH": "DROP",
@@ -231,6 +252,8 @@ REASON_TEXT: dict[str, str] = {
     "DROP_NO_NEIGH": "kernel has no neighbour entry for the next hop",
     "DROP_TOO_BIG": "frame longer than the next link's MTU",
     "DROP_EVENT_FULL": "event ring full",
+    "DROP_KNOCK_RATE": "more knocks than one source may send, or than keyd keeps up with",
+    "DROP_CONTROL_RATE": "more for keyd than one link or circuit may send, or than it keeps up with",
     "DROP_STREAM_DOWN": "stream, lane or key slot not in use",
     "DROP_STREAM_HDR": "stream header not well formed, or body too short or long",
     "DROP_STREAM_AUTH": "stream frame does not authenticate",
@@ -335,6 +358,8 @@ class Link(ctypes.LittleEndianStructure):
     addrs: Addrs
     l2: L2
     full: ctypes.Array[ctypes.c_uint64]
+    own_due: int
+    transit_due: int
     pad2: ctypes.Array[ctypes.c_uint64]
     win: ctypes.Array[ctypes.Array[ctypes.c_uint64]]
     _fields_ = [
@@ -352,7 +377,9 @@ class Link(ctypes.LittleEndianStructure):
         ("addrs", Addrs),
         ("l2", L2),
         ("full", ctypes.c_uint64 * 2),
-        ("pad2", ctypes.c_uint64 * 6),
+        ("own_due", ctypes.c_uint64),
+        ("transit_due", ctypes.c_uint64),
+        ("pad2", ctypes.c_uint64 * 4),
         ("win", ctypes.c_uint64 * 64 * 2),
     ]
 
@@ -394,6 +421,7 @@ class Circuit(ctypes.LittleEndianStructure):
     flags: int
     seen: int
     frames: int
+    due: int
     pad: ctypes.Array[ctypes.c_uint64]
     _fields_ = [
         ("kind", ctypes.c_uint32),
@@ -404,7 +432,8 @@ class Circuit(ctypes.LittleEndianStructure):
         ("flags", ctypes.c_uint32),
         ("seen", ctypes.c_uint64),
         ("frames", ctypes.c_uint64),
-        ("pad", ctypes.c_uint64 * 3),
+        ("due", ctypes.c_uint64),
+        ("pad", ctypes.c_uint64 * 2),
     ]
 
 
@@ -563,6 +592,19 @@ class Event(ctypes.LittleEndianStructure):
     ]
 
 
+class EventShare(ctypes.LittleEndianStructure):
+    """`struct veil_event_share`, 64 bytes."""
+
+    raised: ctypes.Array[ctypes.c_uint64]
+    taken: ctypes.Array[ctypes.c_uint64]
+    pad: ctypes.Array[ctypes.c_uint64]
+    _fields_ = [
+        ("raised", ctypes.c_uint64 * 3),
+        ("taken", ctypes.c_uint64 * 3),
+        ("pad", ctypes.c_uint64 * 2),
+    ]
+
+
 class StateKey(ctypes.LittleEndianStructure):
     """`struct veil_state_key`, 8 bytes."""
 
@@ -621,6 +663,7 @@ STRUCTS: dict[str, type[ctypes.LittleEndianStructure]] = {
     "veil_knock_key": KnockKey,
     "veil_config": Config,
     "veil_event": Event,
+    "veil_event_share": EventShare,
     "veil_state_key": StateKey,
     "veil_state": State,
     "veil_ctl_req": CtlReq,

@@ -128,14 +128,15 @@ class World:
         self.links = ArrayView(pins / "links", c.Link, c.LINKS)
         self.circuits = ArrayView(pins / "circuits", c.Circuit, c.LABELS)
         self.streams = ArrayView(pins / "streams", c.Stream, c.STREAMS)
+        self.share = ArrayView(pins / "event_share", c.EventShare, 1)
         self.ring = Ring(pins / "events")
-        self.wide_fd, self.seen_fd, self.reasons_fd = (
-            libbpf.obj_get(pins / name) for name in ("links_wide", "knock_seen", "reasons")
+        self.wide_fd, self.seen_fd, self.sources_fd, self.reasons_fd = (
+            libbpf.obj_get(pins / name) for name in ("links_wide", "knock_seen", "knock_sources", "reasons")
         )
         self._wide: list[bytes] = []
 
     def close(self) -> None:
-        for fd in (self.wide_fd, self.seen_fd, self.reasons_fd):
+        for fd in (self.wide_fd, self.seen_fd, self.sources_fd, self.reasons_fd):
             os.close(fd)
 
     @property
@@ -148,10 +149,11 @@ class World:
             view.wipe()
         for key in self._wide:
             libbpf.map_delete(self.wide_fd, key)
-        for key in list(libbpf.map_keys(self.seen_fd, 8)):
-            libbpf.map_delete(self.seen_fd, key)
+        for fd, size in ((self.seen_fd, 8), (self.sources_fd, 16)):
+            for key in list(libbpf.map_keys(fd, size)):
+                libbpf.map_delete(fd, key)
         self._wide.clear()
-        self.ring.drain()
+        self.drain()
 
     # -- state ------------------------------------------------------------------------------------------------------
 
@@ -234,10 +236,15 @@ class World:
             for cpus in (libbpf.num_possible_cpus(),)
         }
 
+    def drain(self) -> list[c.Event]:
+        """Empty the ring as keyd does."""
+        self.share[0].taken[:] = self.share[0].raised[:]
+        return self.ring.drain()
+
     def run(self, fd: int, packet: bytes) -> Result:
         """Run program `fd` once over `packet`."""
         before = self.reasons()
         run = libbpf.test_run(fd, packet)
         after = self.reasons()
         changed = {name: after[name] - before[name] for name in c.REASONS if after[name] != before[name]}
-        return Result(run.retval, run.data, changed, self.ring.drain())
+        return Result(run.retval, run.data, changed, self.drain())

@@ -18,7 +18,19 @@ IO_MODULES = {
 }  # fmt: skip
 IO_ATTRIBUTES = {("os", "urandom"), ("os", "getrandom"), ("os", "open"), ("os", "read"), ("os", "write")}
 IO_CALLS = {"open", "input", "print"}
-KEYD_SHELL = {"shell", "spread", "node", "node_files", "main", "__main__", "bpf_plane", "control", "raw", "netinfo"}
+KEYD_SHELL = {
+    "shell",
+    "spread",
+    "node",
+    "node_files",
+    "main",
+    "__main__",
+    "bpf_plane",
+    "ring",
+    "control",
+    "raw",
+    "netinfo",
+}
 """Modules of keyd that do I/O; every other one is part of the sans-IO engine."""
 SQL_NAMES = {"select", "insert", "update", "delete", "text", "func", "exists", "union", "literal_column", "or_", "and_"}
 SQL_FILES = {"repository.py", "models.py", "db.py"}

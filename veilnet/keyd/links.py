@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from veilnet.contract import LINK_PENDING, LINK_UP
+from veilnet.keyd.budget import Budget
 from veilnet.keyd.core import Core, Nic, SendDatagram
 from veilnet.keyd.dataplane import Addrs, SealRefusedError, SipKey
 from veilnet.keyd.dial import Dial, Requests
@@ -28,6 +29,11 @@ EPHEMERAL_PORTS = (32768, 60999)
 LINKS_PER_PEER = 8
 """More than simultaneous opens and restarts need; without a limit one member could take all links of a node."""
 
+CONTROL_RATE, CONTROL_BURST = 256.0, 512
+"""Link control of one peer, all its links together."""
+ACCEPT_RATE, ACCEPT_BURST = 1.0, 32
+"""Links that one peer makes with us. A node that restarts or changes its address needs one."""
+
 
 class Links:
     """`handler` gets the messages that are about circuits; `down` is told of each link that is gone."""
@@ -38,7 +44,8 @@ class Links:
         self._by_addrs: dict[Addrs, Link] = {}
         self._dials: dict[bytes, Link] = {}
         self._endpoint: dict[bytes, int] = {}
-        self._knock_slots: list[int] = []
+        self._control = Budget(CONTROL_RATE, CONTROL_BURST)
+        self._accepts = Budget(ACCEPT_RATE, ACCEPT_BURST)
         self.handler: Handler = lambda link, message: None
         self.down: Callable[[Link], None] = lambda link: None
 
@@ -288,6 +295,8 @@ class Links:
         core = self._core
         if accepted.peer_id is None:
             raise LocalError("anonymous link")
+        if not self._accepts.take(accepted.peer_id, core.now):
+            raise RemoteError(Reason.BUDGET, "links of one peer")
         before = self._by_addrs.get(addrs)
         if before is not None:
             self.drop(before, "link_replaced")
@@ -313,6 +322,8 @@ class Links:
             return
         if link is None or link.session is None:
             raise RemoteError(Reason.STATE, "control on a link that is gone")
+        if not self._control.take(link.peer, self._core.now):
+            raise RemoteError(Reason.BUDGET, "control of one peer")
         try:
             message = link.session.open(body)
         finally:

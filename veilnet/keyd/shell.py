@@ -7,7 +7,6 @@ No UDP socket is ever bound: datagrams leave through a raw socket and arrive thr
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import errno
 import json
 import os
@@ -28,9 +27,9 @@ from veilnet.keyd.bpf_plane import BpfPlane
 from veilnet.keyd.core import Action, EmitProbe, Inject, Nic, NodeKeys, SendDatagram, Underlay
 from veilnet.keyd.dataplane import Addrs
 from veilnet.keyd.engine import Engine
+from veilnet.keyd.ring import EventRing
 from veilnet.keyd.spread import Spreader
 from veilnet.loader import pins
-from veilnet.loader.libbpf import RingBuffer
 from veilnet.protocol.directory import Directory
 from veilnet.protocol.errors import LocalError
 
@@ -40,7 +39,6 @@ CLOCK_STEP: Final = 0.5
 """Seconds by which the wall clock may drift from the monotonic one before the engine is told."""
 REQUEST_MAX: Final = 65536
 ETH_IP: Final = {4: 0x0800, 6: 0x86DD}
-_EVENT_HEAD: Final = ctypes.sizeof(c.Event) - c.EVENT_DATA_MAX
 
 log = structlog.get_logger("veilnet.keyd")
 
@@ -119,7 +117,8 @@ class Shell:
         underlay = read_underlay(nic_names, self._knock_port)
         self.engine = Engine(keys, self.plane, os.urandom, underlay)
         self._sockets = Sockets(self.plane)
-        self._ring = RingBuffer(self.plane.maps.fd("events"))
+        self._ring = EventRing(self.plane.maps, self._on_event)
+        self._working = False
         self._timer: asyncio.TimerHandle | None = None
         self._wall = 0.0
         self._ready = False
@@ -165,17 +164,26 @@ class Shell:
     # ---- inputs --------------------------------------------------------------------------------------------------
 
     def _on_ring(self) -> None:
-        for record in self._ring.consume():
-            if self._ready and len(record) >= _EVENT_HEAD:
-                try:
-                    self._on_event(record)
-                except (LocalError, OSError):
-                    log.exception("event")  # our fault, or a map that refused; the others in the ring still count
+        self._ring.read()
+        if self._ring.waiting and not self._working:
+            self._working = True
+            asyncio.get_running_loop().call_soon(self._work)
 
-    def _on_event(self, record: bytes) -> None:
-        padded = record.ljust(ctypes.sizeof(c.Event), b"\0")
-        event, now = c.Event.from_buffer_copy(padded), time.monotonic()
-        data = record[_EVENT_HEAD : _EVENT_HEAD + event.len]
+    def _work(self) -> None:
+        """A little of what waits; the ring, timers and sockets have their turn between two calls."""
+        self._ring.work()
+        self._working = self._ring.waiting > 0
+        if self._working:
+            asyncio.get_running_loop().call_soon(self._work)
+
+    def _on_event(self, event: c.Event, data: bytes) -> None:
+        if self._ready:
+            try:
+                self._take(event, data, time.monotonic())
+            except (LocalError, OSError):
+                log.exception("event")  # our fault, or a map that refused; the others in the ring still count
+
+    def _take(self, event: c.Event, data: bytes, now: float) -> None:
         if event.type == c.EVENT_KNOCK:
             self.act(self.engine.on_knock(read_addrs(event.addrs), event.slot, data, now))
         elif event.type == c.EVENT_CONTROL:
@@ -222,7 +230,11 @@ class Shell:
                 return {"ok": True}
             if command == "paths":
                 return {"paths": self._paths()}
-            return self.engine.snapshot() | self.facts if command == "status" else {"error": f"unknown {command!r}"}
+            return (
+                self.engine.snapshot() | {"events_dropped": self._ring.dropped} | self.facts
+                if command == "status"
+                else {"error": f"unknown {command!r}"}
+            )
         except (ValueError, KeyError, TypeError, LocalError) as error:
             return {"error": str(error)}
 
@@ -259,6 +271,7 @@ class Shell:
         loop = asyncio.get_running_loop()
         self._tell_clock()
         loop.add_reader(self._ring.fileno(), self._on_ring)
+        self._on_ring()  # an earlier run may have left its share of the ring taken
         path = RUN / self._instance / "control.sock"
         private_directory(path.parent)
         path.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from veilnet.contract import PEER_SELF, STREAM_UP
+from veilnet.keyd.budget import Budget
 from veilnet.keyd.circuits import Circuit, Circuits
 from veilnet.keyd.core import Core, Inject
 from veilnet.keyd.dataplane import IpNetwork
@@ -25,6 +26,8 @@ from veilnet.protocol.session import Session
 CLOSE_TRIES = 4
 STREAMS_PER_PEER = 8
 """As LINKS_PER_PEER: without a limit one member could take all streams of a node."""
+ACCEPT_RATE, ACCEPT_BURST = 1.0, 32
+"""Streams that one peer makes with us, as for links."""
 
 
 class Streams:
@@ -32,6 +35,7 @@ class Streams:
         self._core, self._peers, self._requests = core, peers, requests
         self._circuits, self._legs = circuits, legs
         self.by_index: dict[int, Stream] = {}
+        self._accepts = Budget(ACCEPT_RATE, ACCEPT_BURST)
         self.builder = Builder(core, peers, circuits)
         circuits.events.confirmed = self._confirmed
         circuits.events.stream_body = legs.events.stream_body = self.on_control
@@ -131,6 +135,8 @@ class Streams:
     def _accepted(self, leg: Leg, accepted: Accepted) -> None:
         if accepted.peer_id is None:
             return
+        if not self._accepts.take(accepted.peer_id, self._core.now):
+            raise RemoteError(Reason.BUDGET, "streams of one peer")
         if leg.stream:
             self._remove(self.by_index[leg.stream])
         held = [stream for stream in self.by_index.values() if stream.peer == accepted.peer_id and stream.ready]

@@ -178,6 +178,7 @@ class Maps:
         self.links = Array(pin_dir / "links", c.Link)
         self.circuits = Array(pin_dir / "circuits", c.Circuit)
         self.streams = Array(pin_dir / "streams", c.Stream)
+        self.event_share = Array(pin_dir / "event_share", c.EventShare)[0]
         self._buckets = Array(pin_dir / "link_buckets", c.LinkBucket)
         self.config = self._config[0]
         with ExitStack() as undo:

@@ -42,6 +42,8 @@ class Reason(StrEnum):
     """A rekey message for an epoch that is not the next one."""
     STATE = "state"
     """Well formed, but not legal now."""
+    BUDGET = "budget"
+    """More than one peer may ask for in this time."""
     SLOT = "slot"
     """Names a key slot or lane that has no key."""
 
