@@ -8,7 +8,7 @@ import random
 import pytest
 
 from tests.keyd.net import Net, line3, pair
-from veilnet.contract import HS_BODY_LEN, REASONS
+from veilnet.contract import BIND_LEN, FRAME_LEN, HS_BODY_LEN, REASONS
 from veilnet.keyd.dataplane import Addrs
 from veilnet.keyd.engine import Engine
 
@@ -51,7 +51,7 @@ def test_a_frame_with_any_bit_of_tag_or_header_flipped_is_as_if_never_sent() -> 
         flipped = bytearray(seen[0])
         flipped[bit // 8] ^= 1 << bit % 8
         net.output(b, b.plane.receive(link.addrs, bytes(flipped)))
-        if bit < 8 * 32:
+        if bit < 8 * (FRAME_LEN + BIND_LEN):
             assert b.plane.reasons()["PASS_LINK_TAG"] + b.plane.reasons().get("PASS_KNOCK_TAG", 0) == bit + 1
     assert net.received("b") == [0]
     assert state(net) == kept
