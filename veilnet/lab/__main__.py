@@ -8,10 +8,11 @@ import os
 import sys
 from typing import NoReturn
 
+from veilnet.lab import net
 from veilnet.lab.fleet import Fleet
 from veilnet.lab.journal import LabError, labs
 from veilnet.lab.lab import Lab, down_all
-from veilnet.lab.topology import TopologyError
+from veilnet.lab.topology import TopologyError, builtin
 
 
 def main() -> int:
@@ -27,7 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lab", description="Labs of network namespaces that run VeilNet.")
     commands = parser.add_subparsers(required=True)
     up = commands.add_parser("up", help="make a lab and start VeilNet in it")
-    up.add_argument("topology", nargs="?", default="pair", help="pair, line3, diamond or a path (default: pair)")
+    up.add_argument("topology", nargs="?", default="pair", help=f"{', '.join(builtin())} or a path (default: pair)")
     up.add_argument("--name", default="lab", help="name of the lab (default: lab)")
     up.add_argument("--bare", action="store_true", help="namespaces and links only")
     up.set_defaults(run=_up)
@@ -51,7 +52,8 @@ def _parser() -> argparse.ArgumentParser:
 def _up(arguments: argparse.Namespace) -> int:
     lab = Lab(arguments.name)
     lab.up(arguments.topology)
-    print(f"lab {lab.name}: namespaces {', '.join(lab.namespace(node) for node in lab.topology.nodes)}")
+    spaces = net.spaces(lab.topology)
+    print(f"lab {lab.name}: {len(lab.topology.nodes)} nodes, {len(spaces)} namespaces {lab.namespace('*')}")
     if not arguments.bare:
         Fleet(lab).start(print)
     return 0

@@ -20,11 +20,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def inside(namespace: Path, function: Callable[[], Result]) -> Result:
     """What `function` returns, or raises. OSError when there is no such namespace."""
-    with ThreadPoolExecutor(1, initializer=_enter, initargs=(namespace,)) as pool:
+    with ThreadPoolExecutor(1, initializer=enter, initargs=(namespace,)) as pool:
         return pool.submit(function).result()
 
 
-def _enter(namespace: Path) -> None:
+def enter(namespace: Path) -> None:
+    """Move the calling thread, and no other, into a namespace."""
     descriptor = os.open(namespace, os.O_RDONLY)
     try:
         if _libc.setns(descriptor, _CLONE_NEWNET):

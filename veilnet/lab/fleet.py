@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VeilNet in a lab: a Master, every node enrolled with a token of its own and up. All through the `veilnet` command."""
+"""VeilNet in a lab: a Master, every node enrolled with a token of its own and up. Nodes through the
+`veilnet` command, the Master through its API."""
 
 from __future__ import annotations
 
@@ -16,9 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from veilnet.cli.daemon import ask
+from veilnet.cli.output import CliError
 from veilnet.lab.journal import LabError
 from veilnet.lab.lab import RUN, Lab
-from veilnet.lab.net import nic
+from veilnet.lab.master import Administrator
+from veilnet.lab.net import LIGHT, NETNS_DIR, nic
 from veilnet.lab.processes import spawn
 from veilnet.lab.topology import Node
 
@@ -26,6 +30,7 @@ VEILNET = [str(Path(sys.executable).parent / "veilnet")]
 MASTER_PORT = 8443
 REALM = "lab"
 OVERLAY = "10.90.0.0/16"
+LIGHT_PROCESSES = os.cpu_count() or 1
 
 # Waits inside the namespace, in one process, until a TCP port accepts.
 _WAIT = """
@@ -89,18 +94,34 @@ class Fleet:
     # ---- start and stop -------------------------------------------------------------------------------------------
 
     def start(self, say: Callable[[str], None]) -> None:
-        """Master, realm, tokens, topology, nodes. `say` gets a line for each step."""
+        """Master, realm, tokens, nodes, edges. `say` gets a line for each step."""
         master = self.topology.master
         say(f"Master on https://{master.management}:{MASTER_PORT}")
         self.start_master()
-        self.make_realm()
-        say(f"realm {REALM} ({OVERLAY}), a token for each node, {len(self.topology.links)} edges")
-        self.make_tokens()
-        self.start_nodes()
-        self.make_edges()
+        say(f"realm {REALM} ({OVERLAY}), a token for each node, {len(self.topology.edges)} edges")
+        with self.administrator() as admin:
+            admin.make_realm(REALM, OVERLAY, 0 if self._direct else 1)
+            admin.make_tokens(REALM, {self.token(node.name): node for node in self._enrolling})
+            self.start_nodes()
+            self._start_light(say)
+            admin.make_edges(REALM, self.topology.edges)
         self.wait_connected()
         for node in self.topology.members:
             say(f"{node.name}: {node.role} up, {self.overlay_address(node.name)}")
+
+    def administrator(self) -> Administrator:
+        """For calls to the Master; a context manager."""
+        return Administrator(NETNS_DIR / self.lab.namespace(self.topology.master.name), self._admin)
+
+    @property
+    def _direct(self) -> bool:
+        """Whether two Confluxes are neighbours."""
+        roles = {name: node.role for name, node in self.topology.nodes.items()}
+        return any({roles[end] for end in edge} == {"conflux"} for edge in self.topology.edges)
+
+    @property
+    def _enrolling(self) -> list[Node]:
+        return [*self.topology.members, *self.topology.light]
 
     def start_master(self) -> None:
         """Make the Master's state once, serve, and wait until it accepts connections."""
@@ -131,25 +152,6 @@ class Fleet:
             msg = f"Master does not accept connections after 30 s; its log: {self.log(master.name)}"
             raise LabError(msg)
 
-    def make_realm(self) -> None:
-        roles = {node.name: node.role for node in self.topology.members}
-        direct = any({roles[end] for end in link.ends} == {"conflux"} for link in self.topology.links)
-        self.admin("realm", "create", REALM, "--ipv4", OVERLAY, "--min-guardians", "0" if direct else "1")
-
-    def make_tokens(self) -> None:
-        """A one-off token for each member."""
-
-        def make(node: Node) -> None:
-            self.admin("token", "create", "--role", node.role, "--name", node.name, "-o", str(self.token(node.name)))
-
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(make, self.topology.members))
-
-    def make_edges(self) -> None:
-        edges = self.lab.directory / "edges.yml"
-        edges.write_text(json.dumps({"links": [list(link.ends) for link in self.topology.links]}), encoding="utf-8")
-        self.admin("topology", "apply", str(edges))
-
     def token(self, node: str) -> Path:
         return self.lab.node_directory(node) / "token"
 
@@ -158,11 +160,29 @@ class Fleet:
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(self.start_node, self.topology.members))
 
+    def _start_light(self, say: Callable[[str], None]) -> None:
+        """All light nodes, in a process for each CPU; returns when every one is on its channel."""
+        nodes = self.topology.light
+        reports = []
+        for index in range(min(LIGHT_PROCESSES, len(nodes))):
+            share = [f"{node.name}={node.management}" for node in nodes[index::LIGHT_PROCESSES]]
+            reports.append((self.lab.directory / f"light{index}.json", len(share)))
+            command = [sys.executable, "-P", "-m", "veilnet.lab.light", str(reports[-1][0]), str(self.lab.directory)]
+            log = self.lab.directory / f"light{index}.log"
+            spawn(self.lab.namespace(LIGHT), [*command, *share], log, self.environment(LIGHT))
+        if reports:
+            _wait_light(reports)
+            say(f"{len(nodes)} light nodes enrolled and connected")
+
+    def light(self) -> list[dict[str, Any]]:
+        """What the processes of the light nodes report."""
+        return [json.loads(path.read_bytes()) for path in sorted(self.lab.directory.glob("light*.json"))]
+
     def start_node(self, node: Node) -> None:
         """Bring a node up, or up again after its daemon was killed: `veilnet guardian up` or `conflux up`."""
         arguments = ["--state-dir", str(self.state_directory(node.name)), "--instance", self.lab.instance(node.name)]
-        for peer in self.topology.neighbours(node.name):
-            arguments += ["--nic", nic(peer)]
+        for far in self.topology.neighbours(node.name):
+            arguments += ["--nic", nic(far)]
         enrolled = self.state_directory(node.name) / "node.json"
         first = not enrolled.exists()
         if first:
@@ -194,15 +214,17 @@ class Fleet:
     # ---- what the nodes say ---------------------------------------------------------------------------------------
 
     def status(self, node: str) -> dict[str, Any]:
-        """`veilnet status --json` of a node."""
-        found: dict[str, Any] = json.loads(
-            self.veilnet(node, "status", "--json", "--instance", self.lab.instance(node))
-        )
-        return found
+        """What `veilnet status --json` shows of a node. Raises LabError if its daemon does not answer."""
+        try:
+            return ask(self.lab.instance(node), {"command": "status"})
+        except CliError as error:
+            raise LabError(f"{node}: {error}") from error
 
     def wait_connected(self, deadline: float = 30.0) -> None:
         """Until every member knows the whole directory: all other nodes and their edges."""
         end = time.monotonic() + deadline
+        if not self.topology.members:
+            return
         version = max(int(self.status(node.name)["version"]) for node in self.topology.members)
         for node in self.topology.members:
             while int(self.status(node.name)["version"]) < version:
@@ -213,6 +235,23 @@ class Fleet:
 
     def overlay_address(self, node: str) -> str:
         return str(self.status(node)["node"]["ipv4"])
+
+
+def _wait_light(reports: list[tuple[Path, int]], patience: float = 120.0) -> None:
+    """Until as many nodes as each process has are connected. Raises LabError with what the nodes say."""
+    end = time.monotonic() + patience
+    for path, count in reports:
+        while True:
+            facts: dict[str, Any] = {"connected": 0, "errors": {}}
+            if path.exists():
+                facts = json.loads(path.read_bytes())
+            if facts["connected"] == count:
+                break
+            if time.monotonic() > end:
+                some = "; ".join(f"{name}: {text}" for name, text in list(facts["errors"].items())[:3])
+                msg = f"{facts['connected']} of {count} light nodes of {path.stem} are connected: {some or 'no error'}"
+                raise LabError(msg)
+            time.sleep(0.2)
 
 
 def _gone(handle: int, seconds: float) -> bool:
