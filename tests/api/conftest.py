@@ -14,16 +14,19 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 from fastapi import FastAPI
 
-from veilnet.api.access.service import create_admin_token
+from veilnet.api.access.service import create_api_token
 from veilnet.api.app import create_app
 from veilnet.api.context import Context
 from veilnet.api.db import write_session
+from veilnet.api.platform.rate_limit import Rate, RateSettings
 from veilnet.api.settings import MasterSettings
 from veilnet.enrolment_token import EnrolmentTokenText, read_token
 from veilnet.protocol.directory import Descriptor, Endpoint, key_id, sign_descriptor
 from veilnet.protocol.enrolment import EnrolmentClaim, sign_claim
 
 START = 1_800_000_000
+_PLENTY = Rate(per_second=1e6, burst=1_000_000)
+UNLIMITED = RateSettings(read=_PLENTY, write=_PLENTY, anonymous=_PLENTY)
 ADDRESS = IPv4Address("192.0.2.7")
 
 
@@ -87,6 +90,14 @@ class Master:
             assert response.json()["status"] == status
         return response.json() if response.content else None
 
+    async def change(self, method: str, path: str, *, etag: str | None = None, **arguments: Any) -> Any:
+        """A PUT, PATCH or DELETE with the ETag of a GET just before."""
+        if etag is None:
+            found = await self.client.get(f"/api/v1{path}", headers=self.admin)
+            assert found.status_code == 200, found.text
+            etag = found.headers["etag"]
+        return await self.request(method, path, headers={**self.admin, "If-Match": etag}, **arguments)
+
     async def realm(self, name: str = "lab", **body: Any) -> dict[str, Any]:
         found: dict[str, Any] = await self.request("POST", "/realms", json={"name": name, **body}, status=201)
         return found
@@ -118,6 +129,7 @@ def make_settings(state_dir: Path) -> MasterSettings:
         tls_fingerprint="ab" * 32,
         database_url=f"sqlite+aiosqlite:///{state_dir / 'master.db'}",
         heartbeat_seconds=0.2,
+        rates=UNLIMITED,
     )
 
 
@@ -128,7 +140,7 @@ async def master(tmp_path: Path) -> AsyncIterator[Master]:
     async with app.router.lifespan_context(app):
         context: Context = app.state.context
         async with write_session(context.engine, context.hub) as session:
-            token = await create_admin_token(session, "test", START)
+            token = await create_api_token(session, "test", START)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="https://master") as client:
             yield Master(app, client, clock, {"Authorization": f"Bearer {token}"})

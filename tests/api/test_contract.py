@@ -62,8 +62,22 @@ async def test_unknown_paths_and_methods_are_problems_too(master: Master) -> Non
 
 
 async def test_bodies_that_are_not_json(master: Master) -> None:
-    for content in (b"{", b"\xff\xfe", b""):
-        await master.request("POST", "/realms", content=content, status=422)
+    headers = {**master.admin, "Content-Type": "application/json"}
+    bodies = (
+        b"{",
+        b"\xff\xfe",
+        b'{"name": "\\u0000"}',
+        b'{"name": "\\ud800"}',
+        b'{"a": NaN}',
+        b'{"a": 1, "a": 2}',
+        b"[" * 90000,
+    )
+    for content in bodies:
+        problem = await master.request("POST", "/realms", content=content, headers=headers, status=400)
+        assert problem["code"] == "malformed-json"
+    await master.request("POST", "/realms", content=b"", headers=headers, status=422)
+    problem = await master.request("POST", "/realms", content=b"name=x", status=415)
+    assert problem["code"] == "unsupported-media-type"
 
 
 async def test_oversized_bodies_are_refused_announced_or_not(master: Master) -> None:
@@ -138,7 +152,7 @@ async def test_everything_survives_a_restart(master: Master) -> None:
         master.app = again
         master.client._transport = type(master.client._transport)(again)  # type: ignore[call-arg]
         assert await master.request("GET", "/node/snapshot", headers=node_headers(two)) == snapshot
-        assert len((await master.request("GET", "/realms/lab/edges"))["edges"]) == 1
+        assert len((await master.request("GET", "/realms/lab/edges"))["items"]) == 1
         await master.enrol("three", token=token)
 
 

@@ -68,8 +68,9 @@ async def test_wrong_fields_are_named(master: Master, body: dict[str, Any], poin
 async def test_settings_are_replaced_and_raise_the_version(master: Master) -> None:
     before = await master.realm()
     body = {"min_guardians": 0, "rekey_seconds": 60}
-    after = await master.request("PUT", "/realms/lab/settings", json=body)
-    assert after["settings"] == {"min_guardians": 0, "rekey_seconds": 60, "idle_seconds": 300}
+    settings = await master.change("PUT", "/realms/lab/settings", json=body)
+    after = await master.request("GET", "/realms/lab")
+    assert after["settings"] == settings == {"min_guardians": 0, "rekey_seconds": 60, "idle_seconds": 300}
     assert after["version"] == before["version"] + 1
 
 

@@ -15,7 +15,7 @@ async def three(master: Master) -> list[dict[str, Any]]:
 
 
 def pairs(topology: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(edge["a"]["name"], edge["b"]["name"]) for edge in topology["edges"]]
+    return sorted((edge["a"]["name"], edge["b"]["name"]) for edge in topology["items"])
 
 
 async def test_edges_are_unordered_and_made_once(master: Master) -> None:
@@ -31,8 +31,9 @@ async def test_replace_makes_exactly_the_wanted_edges_in_one_version(master: Mas
     await master.request("POST", "/realms/lab/edges", json={"a": "a", "b": "b"}, status=201)
     version = (await master.request("GET", "/realms/lab"))["version"]
     wanted = {"edges": [{"a": "b", "b": "c"}, {"a": "a", "b": "c"}, {"a": "c", "b": "a"}]}
-    assert pairs(await master.request("PUT", "/realms/lab/edges", json=wanted)) == [("a", "c"), ("b", "c")]
-    await master.request("PUT", "/realms/lab/edges", json=wanted)
+    assert await master.change("PUT", "/realms/lab/edges", json=wanted) == {"added": 2, "removed": 1}
+    assert pairs(await master.request("GET", "/realms/lab/edges")) == [("a", "c"), ("b", "c")]
+    assert await master.change("PUT", "/realms/lab/edges", json=wanted) == {"added": 0, "removed": 0}
     assert (await master.request("GET", "/realms/lab"))["version"] == version + 1
 
 
@@ -40,7 +41,7 @@ async def test_replace_with_an_unknown_node_changes_nothing(master: Master) -> N
     await three(master)
     await master.request("POST", "/realms/lab/edges", json={"a": "a", "b": "b"}, status=201)
     wanted = {"edges": [{"a": "a", "b": "c"}, {"a": "a", "b": "nobody"}]}
-    problem = await master.request("PUT", "/realms/lab/edges", json=wanted, status=404)
+    problem = await master.change("PUT", "/realms/lab/edges", json=wanted, status=404)
     assert "'nobody'" in problem["detail"]
     assert pairs(await master.request("GET", "/realms/lab/edges")) == [("a", "b")]
 
@@ -49,16 +50,16 @@ async def test_delete(master: Master) -> None:
     await three(master)
     edge = await master.request("POST", "/realms/lab/edges", json={"a": "a", "b": "b"}, status=201)
     await master.realm("other")
-    await master.request("DELETE", f"/realms/other/edges/{edge['id']}", status=404)
-    await master.request("DELETE", f"/realms/lab/edges/{edge['id']}", status=204)
-    await master.request("DELETE", f"/realms/lab/edges/{edge['id']}", status=404)
+    await master.change("DELETE", f"/realms/other/edges/{edge['id']}", etag="*", status=404)
+    await master.change("DELETE", f"/realms/lab/edges/{edge['id']}", status=204)
+    await master.change("DELETE", f"/realms/lab/edges/{edge['id']}", etag="*", status=404)
     assert pairs(await master.request("GET", "/realms/lab/edges")) == []
 
 
 async def test_revoking_a_node_takes_its_edges(master: Master) -> None:
     nodes = await three(master)
     wanted = {"edges": [{"a": "a", "b": "b"}, {"a": "b", "b": "c"}]}
-    await master.request("PUT", "/realms/lab/edges", json=wanted)
+    await master.change("PUT", "/realms/lab/edges", json=wanted)
     await master.request("POST", f"/nodes/{nodes[0]['id']}/revoke")
     assert pairs(await master.request("GET", "/realms/lab/edges")) == [("b", "c")]
     await master.request("POST", "/realms/lab/edges", json={"a": "a", "b": "b"}, status=404)

@@ -14,19 +14,22 @@ from veilnet.api.body_limit import BodyLimit
 from veilnet.api.ca import CaStore
 from veilnet.api.context import Context
 from veilnet.api.db import make_engine
-from veilnet.api.enrolment.endpoints import router as enrolment
+from veilnet.api.enrolment.endpoints import routes as enrolment
 from veilnet.api.errors import install_handlers
-from veilnet.api.nodes.endpoints import own_router as own_node
-from veilnet.api.nodes.endpoints import router as nodes
+from veilnet.api.listen import listening
+from veilnet.api.nodes.endpoints import own_routes as own_node
+from veilnet.api.nodes.endpoints import routes as nodes
 from veilnet.api.ops.metrics import MeasureRequests
 from veilnet.api.ops.tracing import TraceRequests, tracer_of_environment
-from veilnet.api.realms.endpoints import router as realms
+from veilnet.api.platform.rate_limit import RateLimiter
+from veilnet.api.platform.request_id import RequestId
+from veilnet.api.realms.endpoints import routes as realms
 from veilnet.api.schemas import Problem
 from veilnet.api.settings import MasterSettings
 from veilnet.api.snapshots.endpoints import router as snapshots
 from veilnet.api.storage.upgrade import bring_up_to_date
-from veilnet.api.tokens.endpoints import router as tokens
-from veilnet.api.topology.endpoints import router as topology
+from veilnet.api.tokens.endpoints import routes as tokens
+from veilnet.api.topology.endpoints import routes as topology
 
 BODY_MAX: Final = 1024 * 1024
 _PROBLEM: Final[dict[str, Any]] = {"model": Problem, "content": {"application/problem+json": {}}}
@@ -43,21 +46,24 @@ def create_app(settings: MasterSettings, clock: Callable[[], int] = _now) -> Fas
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await bring_up_to_date(engine, settings.backups_dir)
-        yield
+        async with listening(engine, context.hub):
+            yield
         await engine.dispose()
 
     app = FastAPI(title="VeilNet Master", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
-    context = Context(settings, engine, CaStore(settings.realms_dir), clock)
+    context = Context(settings, engine, CaStore(settings.realms_dir), clock, RateLimiter(settings.rates))
     context.metrics.channels.set_function(context.hub.open_channels)
     app.state.context = context
     app.add_middleware(BodyLimit, limit=BODY_MAX)
     app.add_middleware(MeasureRequests, metrics=context.metrics)
     if (tracer := tracer_of_environment()) is not None:
         app.add_middleware(TraceRequests, tracer=tracer)
+    app.add_middleware(RequestId)  # the last one added is the outermost
     install_handlers(app)
     api = APIRouter(prefix="/api/v1", responses={422: _PROBLEM, "4XX": _PROBLEM, "5XX": _PROBLEM})
-    for router in (realms, topology, tokens, nodes, enrolment, own_node, snapshots):
-        api.include_router(router)
+    for routes in (realms, topology, tokens, nodes, enrolment, own_node):
+        api.include_router(routes.router)
+    api.include_router(snapshots)
     app.include_router(api)
 
     @app.get("/livez", include_in_schema=False)

@@ -16,11 +16,12 @@ from urllib.parse import urlsplit
 import uvicorn
 
 from veilnet.admin_token import AdminTokenText
-from veilnet.api.access.service import create_admin_token
+from veilnet.api.access.service import create_api_token
 from veilnet.api.app import create_app
 from veilnet.api.context import Context
 from veilnet.api.db import make_engine, write_session
 from veilnet.api.hub import Hub
+from veilnet.api.logs import configure_logs
 from veilnet.api.ops.app import create_ops_app
 from veilnet.api.ops.servers import run_servers
 from veilnet.api.settings import MasterSettings, SetupError, load_settings, save_settings, settings_file
@@ -74,7 +75,7 @@ async def _first_token(settings: MasterSettings) -> str:
     engine = make_engine(settings.database_url)
     await bring_up_to_date(engine, settings.backups_dir)
     async with write_session(engine, Hub()) as session:
-        text = await create_admin_token(session, "first", int(time.time()))
+        text = await create_api_token(session, "first", int(time.time()))
     await engine.dispose()
     (settings.state_dir / "master.db").chmod(0o600)
     return text
@@ -87,12 +88,13 @@ def serve_master(state_dir: Path, listen: Listen) -> None:
         raise SetupError(f"--plain-http on {listen.host}: plain HTTP is for loopback only, tokens would be readable")
     if not listen.plain_http and settings.tls_fingerprint is None:
         raise SetupError("this Master was made with an http URL and has no certificate: add --plain-http")
+    configure_logs()
     app = create_app(settings)
     config = uvicorn.Config(
         app,
         host=listen.host,
         port=listen.port,
-        log_level="info",
+        log_config=None,
         access_log=False,
         server_header=False,
         ws_ping_interval=20,

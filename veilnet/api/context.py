@@ -14,6 +14,7 @@ from veilnet.api.access.cache import VerifiedTokens
 from veilnet.api.ca import CaStore
 from veilnet.api.hub import Hub
 from veilnet.api.ops.metrics import Metrics
+from veilnet.api.platform.rate_limit import RateLimiter
 from veilnet.api.settings import MasterSettings
 
 
@@ -23,8 +24,11 @@ class Context:
     engine: AsyncEngine
     cas: CaStore
     clock: Callable[[], int]
+    limiter: RateLimiter
     metrics: Metrics = field(default_factory=Metrics)
     hub: Hub = field(default_factory=Hub)
     verified: VerifiedTokens = field(default_factory=VerifiedTokens)
     publishing: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     """One builder of a realm's snapshot at a time."""
+    in_flight: set[tuple[str, str, str]] = field(default_factory=set)
+    """Idempotency keys of requests that this process is carrying out."""

@@ -2,18 +2,25 @@
 """Database: engine, sessions, migrations and the base of models and repositories.
 
 Times are unix seconds in integer columns. On SQLite a session that will write starts its transaction with BEGIN
-IMMEDIATE, so that two requests can't both read and then fail to write (SQLITE_BUSY_SNAPSHOT).
+IMMEDIATE, so that two requests can't both read and then fail to write (SQLITE_BUSY_SNAPSHOT). On Postgres transactions
+are READ COMMITTED; what must not happen twice at once takes a row lock (`Repository.locked`), and versioned rows refuse
+a lost update.
+
+A write session ends with its hooks (`before_commit`), in the order of their keys, then the commit. What takes a lock
+that every writer needs, the counters of outbox and audit, stands in such a hook: taken last and in one order, it can't
+deadlock.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
-from sqlalchemy import BigInteger, Connection, MetaData, Select, event, select
+from sqlalchemy import BigInteger, Connection, MetaData, Select, event, func, select, tuple_
+from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
 from veilnet.api.hub import Hub
 
@@ -25,7 +32,16 @@ NAMING: Final = {
     "pk": "pk_%(table_name)s",
 }
 _WRITE: Final = "veil_write"
-_CHANGED: Final = "veil_changed_realms"
+_WOKEN: Final = "veil_woken_topics"
+_HOOKS: Final = "veil_before_commit"
+NOTIFY_CHANNEL: Final = "veilnet"
+_POSTGRES_SETTINGS: Final = {
+    "application_name": "veilnet-master",
+    "lock_timeout": "5000",
+    "statement_timeout": "30000",
+    "idle_in_transaction_session_timeout": "30000",
+}
+Hook = Callable[[AsyncSession], Awaitable[None]]
 
 
 class Base(DeclarativeBase):
@@ -38,16 +54,37 @@ class Entity(Base):
 
     __abstract__ = True
     id: Any
+    created_at: Any
+
+
+class VersionedEntity(Entity):
+    """A resource that administrators configure: its version is the ETag's, and an update of an older version fails."""
+
+    __abstract__ = True
+
+    row_version: Mapped[int] = mapped_column(server_default="1")
+
+    @declared_attr.directive
+    def __mapper_args__(cls) -> dict[str, Any]:  # noqa: N805
+        return {"version_id_col": cls.row_version}
 
 
 E_ = TypeVar("E_", bound=Entity)
 
 
 def make_engine(url: str) -> AsyncEngine:
-    engine = create_async_engine(url)
-    if engine.dialect.name == "sqlite":
-        event.listen(engine.sync_engine, "connect", _sqlite_connect)
-        event.listen(engine.sync_engine, "begin", _sqlite_begin)
+    """Engine for `sqlite+aiosqlite:///FILE` or `postgresql+asyncpg://...` (a plain `postgresql://` is read as that)."""
+    found = make_url(url)
+    if found.drivername == "postgresql":
+        found = found.set(drivername="postgresql+asyncpg")
+    if found.get_backend_name() == "postgresql":
+        arguments = {"timeout": 5, "server_settings": _POSTGRES_SETTINGS}
+        return create_async_engine(
+            found, pool_size=10, max_overflow=10, pool_timeout=5, pool_pre_ping=True, connect_args=arguments
+        )
+    engine = create_async_engine(found)
+    event.listen(engine.sync_engine, "connect", _sqlite_connect)
+    event.listen(engine.sync_engine, "begin", _sqlite_begin)
     return engine
 
 
@@ -72,17 +109,34 @@ async def read_session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
 
 @asynccontextmanager
 async def write_session(engine: AsyncEngine, hub: Hub) -> AsyncIterator[AsyncSession]:
-    """Commits once, when the block ends well; then tells the channels of the realms that changed."""
+    """Commits once, when the block ends well; then wakes who waits for what changed, in this and other replicas."""
     async with AsyncSession(engine, expire_on_commit=False) as session:
         await session.connection(execution_options={_WRITE: True})
         yield session
+        await session.flush()
+        for _, hook in sorted(session.info.get(_HOOKS, {}).items()):
+            await hook(session)
+        topics = sorted(session.info.get(_WOKEN, ()))
+        if engine.dialect.name == "postgresql":
+            for topic in topics:  # sent by the server when, and only if, the transaction commits
+                await session.execute(select(func.pg_notify(NOTIFY_CHANNEL, topic)))
         await session.commit()
-        for realm_id in session.info.get(_CHANGED, ()):
-            hub.notify(realm_id)
+        for topic in topics:
+            hub.notify(topic)
+
+
+def before_commit(session: AsyncSession, key: str, hook: Hook) -> None:
+    """Run `hook` once, at the end of the transaction; keys give the order."""
+    session.info.setdefault(_HOOKS, {})[key] = hook
+
+
+def wake(session: AsyncSession, topic: str) -> None:
+    """After the commit, wake whoever waits for `topic` at a hub: a realm's id, or `outbox`."""
+    session.info.setdefault(_WOKEN, set()).add(topic)
 
 
 def note_change(session: AsyncSession, realm_id: str) -> None:
-    session.info.setdefault(_CHANGED, set()).add(realm_id)
+    wake(session, realm_id)
 
 
 class Repository(Generic[E_]):
@@ -101,12 +155,18 @@ class Repository(Generic[E_]):
         await self.session.flush()
         return row
 
-    async def page(self, query: Select[E_], limit: int, cursor: str | None) -> tuple[list[E_], str | None]:
-        """Rows in order of id after `cursor`, and the cursor of the next page if there is one."""
-        if cursor is not None:
-            query = query.where(self.model.id > cursor)
-        rows = list(await self.session.scalars(query.order_by(self.model.id).limit(limit + 1)))
-        return rows[:limit], rows[limit - 1].id if len(rows) > limit else None
+    async def locked(self, row_id: str) -> E_ | None:
+        """The row, fresh, and nobody else's until the end of the transaction (on SQLite every writer is alone)."""
+        query = select(self.model).where(self.model.id == row_id).with_for_update()
+        return await self.session.scalar(query, execution_options={"populate_existing": True})
+
+    async def page(self, query: Select[E_], limit: int, after: tuple[int, str] | None) -> tuple[list[E_], bool]:
+        """Rows in order of (created_at, id) behind `after`, and whether there are more."""
+        order = (self.model.created_at, self.model.id)
+        if after is not None:
+            query = query.where(tuple_(*order) > after)
+        rows = list(await self.session.scalars(query.order_by(*order).limit(limit + 1)))
+        return rows[:limit], len(rows) > limit
 
     def all(self) -> Select[E_]:
         return select(self.model)

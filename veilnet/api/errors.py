@@ -2,29 +2,38 @@
 """Errors of the API: every 4xx and 5xx is `application/problem+json` (RFC 9457) with a code from the table below.
 
 ApiError
-├── Unauthorized 401       no credential, or a wrong one
-├── Forbidden 403          the credential is right and no longer good for this
-├── NotFound 404
-├── Conflict 409           the request is right and clashes with what exists
+├── BadRequest 400            not JSON, or a header that can't be read
+├── Unauthorized 401          no credential, or a wrong one
+├── Forbidden 403             the credential is right and not good for this
+├── NotFound 404              not there, or in a realm that the caller may not see
+├── Conflict 409              the request is right and clashes with what exists
+├── Gone 410                  it was there and is no longer kept
+├── PreconditionFailed 412    If-Match names an older version
 ├── TooLarge 413
-└── Invalid 422            the body is well-formed and wrong
+├── UnsupportedMedia 415
+├── Invalid 422               the body is well-formed and wrong
+├── PreconditionRequired 428  If-Match is missing
+├── TooMany 429
+└── Unavailable 503           the database is locked, full, read-only or gone; nothing was changed
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy.orm.exc import StaleDataError
 from starlette.exceptions import HTTPException
 
+from veilnet.api.platform.request_id import current_request_id
 from veilnet.api.schemas import FieldError, Problem
 
-_log = logging.getLogger("veilnet.api")
+_log: Any = structlog.get_logger("veilnet.api")
 
 TYPE_PREFIX: Final = "urn:veilnet:problem:"
 TITLES: Final = {
@@ -46,46 +55,108 @@ TITLES: Final = {
     "invalid": "The request is not valid",
     "signature-invalid": "A signed document was refused",
     "bad-request": "The request could not be read",
+    "malformed-json": "The body is not JSON",
+    "gone": "No longer kept",
+    "precondition-failed": "It was changed since",
+    "precondition-required": "If-Match is needed",
+    "unsupported-media-type": "The body's type is not supported",
+    "unknown-parameter": "The query has an unknown parameter",
+    "cursor-invalid": "The cursor is not of this list",
+    "idempotency-key-reused": "The idempotency key was used for another request",
+    "idempotency-in-flight": "The first request with this idempotency key is still running",
+    "idempotency-unreadable": "The stored answer belongs to another credential",
+    "rate-limited": "Too many requests",
+    "unavailable": "The Master can't use its database now; nothing was changed",
     "internal": "The Master failed; its log has the details",
 }
 _STATUS_CODES: Final = {400: "bad-request", 401: "unauthorized", 403: "forbidden", 404: "not-found",
-                        405: "method-not-allowed", 413: "too-large", 422: "invalid"}  # fmt: skip
+                        405: "method-not-allowed", 413: "too-large", 415: "unsupported-media-type",
+                        422: "invalid", 503: "unavailable"}  # fmt: skip
+RETRY_SECONDS: Final = 2
+"""What `Retry-After` says while the database is away."""
 
 
 class ApiError(Exception):
     status = 500
 
-    def __init__(self, code: str, detail: str) -> None:
+    def __init__(self, code: str, detail: str, errors: Sequence[FieldError] = ()) -> None:
         super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail
+        self.errors = errors
+        self.headers: dict[str, str] = {}
 
 
-class Unauthorized(ApiError):  # noqa: N818 - named as the status is
+class BadRequest(ApiError):  # noqa: N818 - named as the status is
+    status = 400
+
+
+class Unauthorized(ApiError):  # noqa: N818
     status = 401
 
 
-class Forbidden(ApiError):  # noqa: N818 - named as the status is
+class Forbidden(ApiError):  # noqa: N818
     status = 403
 
 
-class NotFound(ApiError):  # noqa: N818 - named as the status is
+class NotFound(ApiError):  # noqa: N818
     status = 404
 
     def __init__(self, what: str, name: str) -> None:
         super().__init__("not-found", f"no {what} with the id or name {name!r}")
 
 
-class Conflict(ApiError):  # noqa: N818 - named as the status is
+class Conflict(ApiError):  # noqa: N818
     status = 409
 
 
-class TooLarge(ApiError):  # noqa: N818 - named as the status is
+class Gone(ApiError):  # noqa: N818
+    status = 410
+
+
+class PreconditionFailed(ApiError):  # noqa: N818
+    status = 412
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("precondition-failed", detail)
+
+
+class TooLarge(ApiError):  # noqa: N818
     status = 413
 
 
-class Invalid(ApiError):  # noqa: N818 - named as the status is
+class UnsupportedMedia(ApiError):  # noqa: N818
+    status = 415
+
+    def __init__(self, wanted: str) -> None:
+        super().__init__("unsupported-media-type", f"send `Content-Type: {wanted}`")
+
+
+class Invalid(ApiError):  # noqa: N818
     status = 422
+
+
+class PreconditionRequired(ApiError):  # noqa: N818
+    status = 428
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("precondition-required", detail)
+
+
+class TooMany(ApiError):  # noqa: N818
+    status = 429
+
+    def __init__(self, kind: str, seconds: int) -> None:
+        super().__init__("rate-limited", f"too many {kind} requests: wait {seconds} s")
+        self.headers["Retry-After"] = str(seconds)
+
+
+class Unavailable(ApiError):  # noqa: N818
+    status = 503
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("unavailable", detail)
+        self.headers["Retry-After"] = str(RETRY_SECONDS)
 
 
 def problem_response(
@@ -97,7 +168,13 @@ def problem_response(
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
     problem = Problem(
-        type=TYPE_PREFIX + code, title=TITLES[code], status=status, code=code, detail=detail, errors=list(errors)
+        type=TYPE_PREFIX + code,
+        title=TITLES[code],
+        status=status,
+        code=code,
+        detail=detail,
+        errors=list(errors),
+        trace_id=current_request_id(),
     )
     found = dict(headers or {})
     if status == 401:
@@ -106,7 +183,12 @@ def problem_response(
 
 
 def error_response(error: ApiError) -> JSONResponse:
-    return problem_response(error.status, error.code, error.detail)
+    return problem_response(error.status, error.code, error.detail, errors=error.errors, headers=error.headers)
+
+
+def field_errors(errors: Sequence[Mapping[str, Any]]) -> list[FieldError]:
+    """Pydantic's errors as pointers and sentences; the values that were sent are not repeated."""
+    return [FieldError(pointer=_pointer(item["loc"]), detail=item["msg"]) for item in errors]
 
 
 def install_handlers(app: FastAPI) -> None:
@@ -121,18 +203,48 @@ def install_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def validation_error(_: Request, error: RequestValidationError) -> JSONResponse:
-        errors = [FieldError(pointer=_pointer(item["loc"]), detail=item["msg"]) for item in error.errors()]
+        errors = field_errors(error.errors())
         return problem_response(422, "invalid", "one or more fields are wrong, see errors", errors=errors)
+
+    _install_database_handlers(app)
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> JSONResponse:
+        _log.error("failed", method=request.method, path=request.url.path, exc_info=error)
+        return problem_response(500, "internal", "the request was not carried out")
+
+
+def _install_database_handlers(app: FastAPI) -> None:
+    @app.exception_handler(StaleDataError)
+    async def stale(_: Request, __: StaleDataError) -> JSONResponse:
+        return error_response(PreconditionFailed("another request changed it at this moment: GET it again"))
+
+    @app.exception_handler(DataError)
+    async def bad_data(_: Request, __: DataError) -> JSONResponse:
+        return problem_response(422, "invalid", "a value does not fit into its column")
 
     @app.exception_handler(IntegrityError)
     async def clash(_: Request, __: IntegrityError) -> JSONResponse:
         """Two requests at once took the same name or address: the database's constraint decided."""
         return problem_response(409, "conflict", "another request took the same name or address at this moment")
 
-    @app.exception_handler(Exception)
-    async def unexpected(request: Request, error: Exception) -> JSONResponse:
-        _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return problem_response(500, "internal", "the request was not carried out")
+    @app.exception_handler(SQLAlchemyError)
+    async def database(request: Request, error: SQLAlchemyError) -> JSONResponse:
+        """Locked, full, read-only, gone, a deadlock, no free connection: the same request may be sent again."""
+        _log.error(
+            "database",
+            method=request.method,
+            path=request.url.path,
+            error=type(error).__name__,
+            detail=str(error.args[:1]),
+        )
+        return error_response(Unavailable(f"try again in {RETRY_SECONDS} s"))
+
+    @app.exception_handler(OSError)
+    async def unreachable(request: Request, error: OSError) -> JSONResponse:
+        """A connection to the database refused or cut, a full disk below a key file."""
+        _log.error("system", method=request.method, path=request.url.path, exc_info=error)
+        return error_response(Unavailable(f"try again in {RETRY_SECONDS} s"))
 
 
 def _pointer(location: Sequence[Any]) -> str:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who listens: the open channels of this process, woken when a realm changes.
 
-Only a hint. A channel also looks at the database at every heartbeat, so with several Masters a change reaches the
-channels of the others within one heartbeat.
+Only a hint. A channel also looks at the database at every heartbeat, so a lost notification delays a change by one
+heartbeat at most. Replicas on one Postgres wake each other (`veilnet.api.listen`).
 """
 
 from __future__ import annotations
@@ -29,6 +29,20 @@ class Hub:
         finally:
             self._waiting[realm_id].discard(changed)
             self._connected[node_id] -= 1
+
+    @contextmanager
+    def waiting(self, topic: str) -> Iterator[asyncio.Event]:
+        """An event that is set whenever `topic` was woken (`veilnet.api.db.wake`), for example `outbox`."""
+        woken = asyncio.Event()
+        self._waiting.setdefault(topic, set()).add(woken)
+        try:
+            yield woken
+        finally:
+            self._waiting[topic].discard(woken)
+
+    def notify_all(self) -> None:
+        for topic in list(self._waiting):
+            self.notify(topic)
 
     def notify(self, realm_id: str) -> None:
         for changed in self._waiting.get(realm_id, ()):

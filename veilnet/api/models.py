@@ -3,12 +3,28 @@
 
 from __future__ import annotations
 
-from veilnet.api.access.models import AdminToken
+from veilnet.api.access.models import ApiToken
+from veilnet.api.audit.models import AuditEvent
+from veilnet.api.counters.models import Counter
 from veilnet.api.db import Base
+from veilnet.api.idempotency.models import IdempotencyKey
 from veilnet.api.nodes.models import Node
+from veilnet.api.outbox.models import OutboxEvent
 from veilnet.api.realms.models import Realm
 from veilnet.api.snapshots.models import Snapshot
 from veilnet.api.tokens.models import EnrolmentToken
 from veilnet.api.topology.models import Edge
 
-__all__ = ["AdminToken", "Base", "Edge", "EnrolmentToken", "Node", "Realm", "Snapshot"]
+__all__ = [
+    "ApiToken",
+    "AuditEvent",
+    "Base",
+    "Counter",
+    "Edge",
+    "EnrolmentToken",
+    "IdempotencyKey",
+    "Node",
+    "OutboxEvent",
+    "Realm",
+    "Snapshot",
+]

@@ -24,6 +24,8 @@ class Out(BaseModel):
 
 
 class Page(Out, Generic[T]):
+    """A part of a list; `next_cursor` null means that this is its end."""
+
     items: list[T]
     next_cursor: str | None = None
 
@@ -42,6 +44,8 @@ class Problem(Out):
     code: str
     detail: str
     errors: list[FieldError] = Field(default_factory=list)
+    trace_id: str = ""
+    """Id of the request, as in `X-Request-Id` and in the Master's log."""
 
 
 class SignedDocument(Body):

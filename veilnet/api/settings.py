@@ -8,6 +8,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from veilnet.api.platform.rate_limit import RateSettings
 from veilnet.files import private_directory, write_private
 
 DEFAULT_STATE_DIR: Final = Path("/var/lib/veilnet/master")
@@ -30,6 +31,7 @@ class MasterSettings(BaseModel):
     heartbeat_seconds: float = Field(default=20, gt=0)
     certificate_seconds: int = Field(default=90 * DAY, gt=0)
     snapshot_seconds: int = Field(default=30 * DAY, gt=0)
+    rates: RateSettings = RateSettings()
 
     @property
     def realms_dir(self) -> Path:

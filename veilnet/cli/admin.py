@@ -40,7 +40,8 @@ class AdminClient:
         try:
             with httpx.Client(verify=self._tls, timeout=TIMEOUT, trust_env=False) as client:
                 url = f"{self._url}/api/v1{path}"
-                response = client.request(method, url, headers=self._headers, json=body, params=params)
+                headers = self._headers if method in {"GET", "POST"} else {**self._headers, "If-Match": "*"}
+                response = client.request(method, url, headers=headers, json=body, params=params)
         except httpx.HTTPError as error:
             unreachable(self._url, error)
         if not response.is_success:

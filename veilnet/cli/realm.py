@@ -58,10 +58,10 @@ def settings(
     """Show a realm's settings, or change those that are given; nodes follow within seconds."""
     client = connect(admin_token)
     name = client.realm(name)
-    current = client.call("GET", f"/realms/{name}")["settings"]
+    current = client.call("GET", f"/realms/{name}/settings")
     changes = _given(min_guardians=min_guardians, rekey_seconds=rekey_seconds, idle_seconds=idle_seconds)
     if changes:
-        current = client.call("PUT", f"/realms/{name}/settings", {**current, **changes})["settings"]
+        current = client.call("PUT", f"/realms/{name}/settings", {**current, **changes})
     print_json(current)
 
 
@@ -77,7 +77,7 @@ def unlink(a: str, b: str, realm: Realm = None, admin_token: AdminToken = None) 
     """Take an edge away."""
     client = connect(admin_token)
     path = f"/realms/{client.realm(realm)}/edges"
-    for edge in client.call("GET", path)["edges"]:
+    for edge in client.items(path):
         if {a, b} <= {value for end in ("a", "b") for value in edge[end].values()}:
             client.call("DELETE", f"{path}/{edge['id']}")
             return
@@ -88,7 +88,8 @@ def unlink(a: str, b: str, realm: Realm = None, admin_token: AdminToken = None) 
 def show(realm: Realm = None, admin_token: AdminToken = None, as_json: AsJson = False) -> None:
     """All edges of the realm."""
     client = connect(admin_token)
-    edges = client.call("GET", f"/realms/{client.realm(realm)}/edges")["edges"]
+    edges = client.items(f"/realms/{client.realm(realm)}/edges")
+    edges.sort(key=lambda edge: (edge["a"]["name"], edge["b"]["name"]))
     rows = edges if as_json else [{"a": edge["a"]["name"], "b": edge["b"]["name"]} for edge in edges]
     print_rows(rows, ("a", "b"), as_json=as_json)
 

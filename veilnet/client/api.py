@@ -73,6 +73,11 @@ class NodeOut(TypedDict):
     revoked_at: str | None
 
 
+class PageEdgeOut(TypedDict):
+    items: list[EdgeOut]
+    next_cursor: NotRequired[str | None]
+
+
 class PageNodeOut(TypedDict):
     items: list[NodeOut]
     next_cursor: NotRequired[str | None]
@@ -95,6 +100,7 @@ class Problem(TypedDict):
     code: str
     detail: str
     errors: NotRequired[list[FieldError]]
+    trace_id: NotRequired[str]
 
 
 class RealmCreate(TypedDict):
@@ -162,8 +168,9 @@ class TokenOut(TypedDict):
     revoked_at: str | None
 
 
-class TopologyOut(TypedDict):
-    edges: list[EdgeOut]
+class TopologyChange(TypedDict):
+    added: int
+    removed: int
 
 
 class TopologyReplace(TypedDict):
@@ -174,32 +181,65 @@ class Api:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def create_enrolment_token(self, body: TokenCreate) -> TokenCreated:
+    def create_enrolment_token(self, body: TokenCreate, *, idempotency_key: str | None = None) -> TokenCreated:
         """Create Enrolment Token"""
         found: TokenCreated = self._transport.call(
-            "POST", "/api/v1/enrolment-tokens", body=body, media="application/json"
+            "POST",
+            "/api/v1/enrolment-tokens",
+            headers={"Idempotency-Key": idempotency_key},
+            body=body,
+            media="application/json",
         )
         return found
 
     def list_enrolment_tokens(
-        self, *, realm: str | None = None, limit: int | None = None, cursor: str | None = None
+        self,
+        *,
+        realm: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        fields: str | None = None,
+        if_none_match: str | None = None,
     ) -> PageTokenOut:
         """List Enrolment Tokens"""
         found: PageTokenOut = self._transport.call(
-            "GET", "/api/v1/enrolment-tokens", query={"realm": realm, "limit": limit, "cursor": cursor}
+            "GET",
+            "/api/v1/enrolment-tokens",
+            query={"realm": realm, "limit": limit, "cursor": cursor, "fields": fields},
+            headers={"If-None-Match": if_none_match},
         )
         return found
 
-    def revoke_enrolment_token(self, token_id: str) -> TokenOut:
+    def get_enrolment_token(
+        self, token_id: str, *, fields: str | None = None, if_none_match: str | None = None
+    ) -> TokenOut:
+        """Get Enrolment Token"""
+        found: TokenOut = self._transport.call(
+            "GET",
+            f"/api/v1/enrolment-tokens/{self._transport.quoted(token_id)}",
+            query={"fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def revoke_enrolment_token(self, token_id: str, *, idempotency_key: str | None = None) -> TokenOut:
         """Revoke Enrolment Token"""
         found: TokenOut = self._transport.call(
-            "POST", f"/api/v1/enrolment-tokens/{self._transport.quoted(token_id)}/revoke"
+            "POST",
+            f"/api/v1/enrolment-tokens/{self._transport.quoted(token_id)}/revoke",
+            headers={"Idempotency-Key": idempotency_key},
         )
         return found
 
-    def enrol_node(self, body: EnrolmentRequest) -> Enrolled:
+    def enrol_node(self, body: EnrolmentRequest, *, idempotency_key: str | None = None) -> Enrolled:
         """Needs no bearer: the body carries the token's secret and the new identity's signature."""
-        found: Enrolled = self._transport.call("POST", "/api/v1/enrolments", body=body, media="application/json")
+        found: Enrolled = self._transport.call(
+            "POST",
+            "/api/v1/enrolments",
+            headers={"Idempotency-Key": idempotency_key},
+            body=body,
+            media="application/json",
+        )
         return found
 
     def put_descriptor(self, body: SignedDocument) -> DescriptorOut:
@@ -209,73 +249,172 @@ class Api:
         )
         return found
 
-    def get_snapshot(self) -> Any:
+    def get_snapshot(self, *, if_none_match: str | None = None) -> Any:
         """Get Snapshot"""
-        found: Any = self._transport.call("GET", "/api/v1/node/snapshot")
+        found: Any = self._transport.call("GET", "/api/v1/node/snapshot", headers={"If-None-Match": if_none_match})
         return found
 
     def list_nodes(
-        self, *, realm: str | None = None, limit: int | None = None, cursor: str | None = None
+        self,
+        *,
+        realm: str | None = None,
+        role: Literal["guardian", "conflux"] | None = None,
+        state: Literal["active", "revoked"] | None = None,
+        q: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        fields: str | None = None,
+        if_none_match: str | None = None,
     ) -> PageNodeOut:
         """List Nodes"""
         found: PageNodeOut = self._transport.call(
-            "GET", "/api/v1/nodes", query={"realm": realm, "limit": limit, "cursor": cursor}
+            "GET",
+            "/api/v1/nodes",
+            query={
+                "realm": realm,
+                "role": role,
+                "state": state,
+                "q": q,
+                "limit": limit,
+                "cursor": cursor,
+                "fields": fields,
+            },
+            headers={"If-None-Match": if_none_match},
         )
         return found
 
-    def get_node(self, node_id: str) -> NodeOut:
+    def get_node(self, node_id: str, *, fields: str | None = None, if_none_match: str | None = None) -> NodeOut:
         """Get Node"""
-        found: NodeOut = self._transport.call("GET", f"/api/v1/nodes/{self._transport.quoted(node_id)}")
+        found: NodeOut = self._transport.call(
+            "GET",
+            f"/api/v1/nodes/{self._transport.quoted(node_id)}",
+            query={"fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
         return found
 
-    def revoke_node(self, node_id: str) -> NodeOut:
+    def revoke_node(self, node_id: str, *, idempotency_key: str | None = None) -> NodeOut:
         """Revoke Node"""
-        found: NodeOut = self._transport.call("POST", f"/api/v1/nodes/{self._transport.quoted(node_id)}/revoke")
+        found: NodeOut = self._transport.call(
+            "POST",
+            f"/api/v1/nodes/{self._transport.quoted(node_id)}/revoke",
+            headers={"Idempotency-Key": idempotency_key},
+        )
         return found
 
-    def create_realm(self, body: RealmCreate) -> RealmOut:
+    def create_realm(self, body: RealmCreate, *, idempotency_key: str | None = None) -> RealmOut:
         """Create Realm"""
-        found: RealmOut = self._transport.call("POST", "/api/v1/realms", body=body, media="application/json")
+        found: RealmOut = self._transport.call(
+            "POST", "/api/v1/realms", headers={"Idempotency-Key": idempotency_key}, body=body, media="application/json"
+        )
         return found
 
-    def list_realms(self, *, limit: int | None = None, cursor: str | None = None) -> PageRealmOut:
+    def list_realms(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        fields: str | None = None,
+        if_none_match: str | None = None,
+    ) -> PageRealmOut:
         """List Realms"""
-        found: PageRealmOut = self._transport.call("GET", "/api/v1/realms", query={"limit": limit, "cursor": cursor})
+        found: PageRealmOut = self._transport.call(
+            "GET",
+            "/api/v1/realms",
+            query={"limit": limit, "cursor": cursor, "fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
         return found
 
-    def get_realm(self, realm: str) -> RealmOut:
+    def get_realm(self, realm: str, *, fields: str | None = None, if_none_match: str | None = None) -> RealmOut:
         """Get Realm"""
-        found: RealmOut = self._transport.call("GET", f"/api/v1/realms/{self._transport.quoted(realm)}")
+        found: RealmOut = self._transport.call(
+            "GET",
+            f"/api/v1/realms/{self._transport.quoted(realm)}",
+            query={"fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
         return found
 
-    def get_topology(self, realm: str) -> TopologyOut:
-        """Get Topology"""
-        found: TopologyOut = self._transport.call("GET", f"/api/v1/realms/{self._transport.quoted(realm)}/edges")
+    def list_edges(
+        self,
+        realm: str,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        fields: str | None = None,
+        if_none_match: str | None = None,
+    ) -> PageEdgeOut:
+        """The ETag is of the whole topology, not of the page."""
+        found: PageEdgeOut = self._transport.call(
+            "GET",
+            f"/api/v1/realms/{self._transport.quoted(realm)}/edges",
+            query={"limit": limit, "cursor": cursor, "fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
         return found
 
-    def create_edge(self, realm: str, body: EdgeCreate) -> EdgeOut:
+    def create_edge(self, realm: str, body: EdgeCreate, *, idempotency_key: str | None = None) -> EdgeOut:
         """Create Edge"""
         found: EdgeOut = self._transport.call(
-            "POST", f"/api/v1/realms/{self._transport.quoted(realm)}/edges", body=body, media="application/json"
+            "POST",
+            f"/api/v1/realms/{self._transport.quoted(realm)}/edges",
+            headers={"Idempotency-Key": idempotency_key},
+            body=body,
+            media="application/json",
         )
         return found
 
-    def replace_topology(self, realm: str, body: TopologyReplace) -> TopologyOut:
+    def replace_topology(self, realm: str, body: TopologyReplace, *, if_match: str) -> TopologyChange:
         """Replace Topology"""
-        found: TopologyOut = self._transport.call(
-            "PUT", f"/api/v1/realms/{self._transport.quoted(realm)}/edges", body=body, media="application/json"
+        found: TopologyChange = self._transport.call(
+            "PUT",
+            f"/api/v1/realms/{self._transport.quoted(realm)}/edges",
+            headers={"If-Match": if_match},
+            body=body,
+            media="application/json",
         )
         return found
 
-    def delete_edge(self, realm: str, edge_id: str) -> None:
+    def get_edge(
+        self, realm: str, edge_id: str, *, fields: str | None = None, if_none_match: str | None = None
+    ) -> EdgeOut:
+        """Get Edge"""
+        found: EdgeOut = self._transport.call(
+            "GET",
+            f"/api/v1/realms/{self._transport.quoted(realm)}/edges/{self._transport.quoted(edge_id)}",
+            query={"fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def delete_edge(self, realm: str, edge_id: str, *, if_match: str) -> None:
         """Delete Edge"""
         self._transport.call(
-            "DELETE", f"/api/v1/realms/{self._transport.quoted(realm)}/edges/{self._transport.quoted(edge_id)}"
+            "DELETE",
+            f"/api/v1/realms/{self._transport.quoted(realm)}/edges/{self._transport.quoted(edge_id)}",
+            headers={"If-Match": if_match},
         )
 
-    def replace_realm_settings(self, realm: str, body: RealmSettings) -> RealmOut:
+    def get_realm_settings(
+        self, realm: str, *, fields: str | None = None, if_none_match: str | None = None
+    ) -> RealmSettings:
+        """Get Realm Settings"""
+        found: RealmSettings = self._transport.call(
+            "GET",
+            f"/api/v1/realms/{self._transport.quoted(realm)}/settings",
+            query={"fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def replace_realm_settings(self, realm: str, body: RealmSettings, *, if_match: str) -> RealmSettings:
         """Replace Realm Settings"""
-        found: RealmOut = self._transport.call(
-            "PUT", f"/api/v1/realms/{self._transport.quoted(realm)}/settings", body=body, media="application/json"
+        found: RealmSettings = self._transport.call(
+            "PUT",
+            f"/api/v1/realms/{self._transport.quoted(realm)}/settings",
+            headers={"If-Match": if_match},
+            body=body,
+            media="application/json",
         )
         return found

@@ -1,16 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from typing import Any
+
+from sqlalchemy import JSON
 from sqlalchemy.orm import Mapped, mapped_column
 
-from veilnet.api.db import Entity
+from veilnet.api.db import VersionedEntity
 
 
-class AdminToken(Entity):
-    __tablename__ = "admin_tokens"
+class ApiToken(VersionedEntity):
+    """Its grants bound it, and so do those of its owner, if it has one; the first token has none."""
+
+    __tablename__ = "api_tokens"
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
     hash: Mapped[str]
+    owner_id: Mapped[str | None] = mapped_column(index=True)
+    """Id of a user or a service account."""
+    grants: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    """`{"role": ..., "realm_id": ... or null}`."""
+    scopes: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    """Names like `nodes:read` that it is narrowed to; null is not narrowed."""
     created_at: Mapped[int]
+    expires_at: Mapped[int]
+    last_used_at: Mapped[int | None]
     revoked_at: Mapped[int | None]

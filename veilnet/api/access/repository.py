@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from sqlalchemy import func, select
+from sqlalchemy import update
 
-from veilnet.api.access.models import AdminToken
+from veilnet.api.access.models import ApiToken
 from veilnet.api.db import Repository
 
 
-class AdminTokenRepository(Repository[AdminToken]):
-    model = AdminToken
+class ApiTokenRepository(Repository[ApiToken]):
+    model = ApiToken
 
-    async def count(self) -> int:
-        return (await self.session.scalar(select(func.count()).select_from(AdminToken))) or 0
+    async def touch(self, token_id: str, now: int) -> None:
+        """Note the use, without a new version: nobody configured anything."""
+        await self.session.execute(update(ApiToken).where(ApiToken.id == token_id).values(last_used_at=now))

@@ -1,49 +1,87 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is calling: administrators and nodes, both by bearer."""
+"""Who is calling: API tokens and nodes, both by bearer."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from veilnet.api.access.cache import VerifiedTokens
-from veilnet.api.access.models import AdminToken
-from veilnet.api.access.repository import AdminTokenRepository
+from veilnet.api.access.models import ApiToken
+from veilnet.api.access.repository import ApiTokenRepository
 from veilnet.api.errors import Forbidden, Unauthorized
 from veilnet.api.ids import new_id
 from veilnet.api.nodes.models import Node
 from veilnet.api.nodes.repository import NodeRepository
+from veilnet.api.platform.principal import Principal
+from veilnet.api.platform.roles import Grant, Role
 from veilnet.api.secrets import bearer, new_secret, quick_matches, slow_hash, slow_matches, split_bearer
 
-_REFUSED = "the credential is not known here"
+REFUSED: Final = "the credential is not known here, has expired or was revoked"
+TOKEN_LIFE_MAX: Final = 365 * 86400
+TOUCH_SECONDS: Final = 60
+"""`last_used_at` is that exact."""
+OWNER: Final = (Grant(Role.OWNER),)
 
 
-async def create_admin_token(session: AsyncSession, name: str, now: int) -> str:
-    """Text of a new administrator token; only its hash stays."""
-    row_id, secret = new_id("adm"), new_secret()
-    row = AdminToken(id=row_id, name=name, hash=slow_hash(secret), created_at=now, revoked_at=None)
-    await AdminTokenRepository(session).add(row)
+async def create_api_token(
+    session: AsyncSession, name: str, now: int, *, grants: Sequence[Grant] = OWNER, life: int = TOKEN_LIFE_MAX
+) -> str:
+    """Text of a new token without an owner; only its hash stays."""
+    row_id, secret = new_id("apt"), new_secret()
+    row = ApiToken(
+        id=row_id,
+        name=name,
+        hash=slow_hash(secret),
+        owner_id=None,
+        grants=[grant_json(grant) for grant in grants],
+        scopes=None,
+        created_at=now,
+        expires_at=now + life,
+        last_used_at=None,
+        revoked_at=None,
+    )
+    await ApiTokenRepository(session).add(row)
     return bearer("vnt", row_id, secret)
 
 
-async def admin_of(session: AsyncSession, verified: VerifiedTokens, text: str) -> AdminToken:
-    parts = split_bearer(text, "vnt", "adm")
-    row = await AdminTokenRepository(session).by_id(parts[0]) if parts else None
-    if parts is None or row is None or row.revoked_at is not None:
-        raise Unauthorized("unauthorized", _REFUSED)
+def grant_json(grant: Grant) -> dict[str, str | None]:
+    return {"role": grant.role.value, "realm_id": grant.realm_id}
+
+
+def read_grants(stored: Sequence[dict[str, Any]]) -> tuple[Grant, ...]:
+    return tuple(Grant(Role(item["role"]), item["realm_id"]) for item in stored)
+
+
+async def api_token_of(
+    session: AsyncSession, verified: VerifiedTokens, text: str, now: int, before_hashing: Callable[[], None]
+) -> ApiToken:
+    """`before_hashing` may refuse (rate limit) before the slow hash is paid for a text that was not verified lately."""
+    parts = split_bearer(text, "vnt", "apt")
+    row = await ApiTokenRepository(session).by_id(parts[0]) if parts else None
+    if parts is None or row is None or row.revoked_at is not None or row.expires_at <= now:
+        raise Unauthorized("unauthorized", REFUSED)
     if not verified.knows(text, row.hash):
+        before_hashing()
         if not await asyncio.to_thread(slow_matches, parts[1], row.hash):
-            raise Unauthorized("unauthorized", _REFUSED)
+            raise Unauthorized("unauthorized", REFUSED)
         verified.remember(text, row.hash)
     return row
+
+
+def token_principal(row: ApiToken, source: str) -> Principal:
+    scopes = None if row.scopes is None else frozenset(row.scopes)
+    return Principal("api_token", row.id, row.name, (read_grants(row.grants),), scopes, row.id, source=source)
 
 
 async def node_of(session: AsyncSession, text: str) -> Node:
     parts = split_bearer(text, "vnn", "nod")
     row = await NodeRepository(session).by_id(parts[0]) if parts else None
     if parts is None or row is None or not quick_matches(parts[1], row.credential_hash):
-        raise Unauthorized("unauthorized", _REFUSED)
+        raise Unauthorized("unauthorized", REFUSED)
     if row.revoked_at is not None:
         raise Forbidden("node-revoked", f"node {row.name} was revoked; enrol it again with a new token")
     return row

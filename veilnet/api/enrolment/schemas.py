@@ -35,3 +35,11 @@ class Enrolled(Out):
     credential: str
     ca_key: str
     certificate: dict[str, str]
+
+
+class Joined(Out):
+    """What the audit keeps of an enrolment."""
+
+    node_id: str
+    name: str
+    token_id: str

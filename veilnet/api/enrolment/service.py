@@ -9,15 +9,16 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from veilnet.api.context import Context
-from veilnet.api.enrolment.schemas import Enrolled, EnrolmentRequest
+from veilnet.api.enrolment.schemas import Enrolled, EnrolmentRequest, Joined
 from veilnet.api.errors import Conflict, Forbidden, Invalid
 from veilnet.api.ids import new_id
 from veilnet.api.nodes.models import Node
 from veilnet.api.nodes.repository import NodeRepository
 from veilnet.api.nodes.service import checked_descriptor, store_descriptor
+from veilnet.api.platform.call import Call
 from veilnet.api.realms.models import Realm
 from veilnet.api.realms.repository import RealmRepository
-from veilnet.api.realms.service import get_realm, ula_address
+from veilnet.api.realms.service import ula_address
 from veilnet.api.secrets import bearer, new_secret, quick_hash
 from veilnet.api.snapshots.certificates import issue_certificate
 from veilnet.api.tokens.models import EnrolmentToken
@@ -26,10 +27,14 @@ from veilnet.protocol.directory import DirectoryError, key_id
 from veilnet.protocol.enrolment import EnrolmentClaim, verify_claim
 
 
-async def enrol(session: AsyncSession, context: Context, body: EnrolmentRequest) -> Enrolled:
-    now = context.clock()
+async def enrol(call: Call, body: EnrolmentRequest) -> Enrolled:
+    session, context, now = call.session, call.context, call.now
     token = await authenticate(session, body.token_id, body.secret)
-    realm = await get_realm(session, token.realm_id)
+    realm = await RealmRepository(session).locked(
+        token.realm_id
+    )  # addresses, names and the token's uses: one at a time
+    assert realm is not None
+    await session.refresh(token)
     claim = _checked_claim(body, realm, token, now)
     node = await NodeRepository(session).by_identity(key_id(claim.key).hex())
     if node is None:
@@ -40,7 +45,10 @@ async def enrol(session: AsyncSession, context: Context, body: EnrolmentRequest)
     elif node.token_id != token.id:
         raise Conflict("name-taken", f"this identity is already enrolled as {node.name}")
     await _take_descriptor(session, node, body, now)
-    return await _answer(session, realm, node)
+    answer = await _answer(session, realm, node)
+    call.audit(node.id, realm.id, after=Joined(node_id=node.node_id, name=node.name, token_id=token.id))
+    call.emit("node.enrolled", realm.id, node.id, {"name": node.name, "node_id": node.node_id})
+    return answer
 
 
 def _checked_claim(body: EnrolmentRequest, realm: Realm, token: EnrolmentToken, now: int) -> EnrolmentClaim:

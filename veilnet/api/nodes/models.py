@@ -4,12 +4,12 @@ from __future__ import annotations
 from sqlalchemy import JSON, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from veilnet.api.db import Entity
+from veilnet.api.db import VersionedEntity
 
 _ALIVE = text("revoked_at IS NULL")
 
 
-class Node(Entity):
+class Node(VersionedEntity):
     """Only public keys stand here. A revoked node stays as a record; its name and addresses are free again."""
 
     __tablename__ = "nodes"

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, String, cast, select
 
 from veilnet.api.db import Repository
 from veilnet.api.nodes.models import Node
+from veilnet.api.nodes.schemas import NodeFilter
+from veilnet.api.platform.roles import RealmIds
 
 
 class NodeRepository(Repository[Node]):
@@ -13,6 +15,17 @@ class NodeRepository(Repository[Node]):
     def of_realm(self, realm_id: str | None) -> Select[Node]:
         query = self.all()
         return query if realm_id is None else query.where(Node.realm_id == realm_id)
+
+    def filtered(self, realms: RealmIds, filters: NodeFilter) -> Select[Node]:
+        query = self.all() if realms is None else self.all().where(Node.realm_id.in_(realms))
+        if filters.role is not None:
+            query = query.where(cast(Node.roles, String).contains(f'"{filters.role}"'))
+        if filters.state is not None:
+            revoked = filters.state == "revoked"
+            query = query.where(Node.revoked_at.is_not(None) if revoked else Node.revoked_at.is_(None))
+        if filters.q is not None:
+            query = query.where(Node.name.contains(filters.q, autoescape=True))
+        return query
 
     async def alive(self, realm_id: str) -> list[Node]:
         query = self.of_realm(realm_id).where(Node.revoked_at.is_(None)).order_by(Node.id)

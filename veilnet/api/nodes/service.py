@@ -10,6 +10,7 @@ from veilnet.api.hub import Hub
 from veilnet.api.nodes.models import Node
 from veilnet.api.nodes.repository import NodeRepository
 from veilnet.api.nodes.schemas import NodeOut
+from veilnet.api.platform.call import Call
 from veilnet.api.realms.repository import RealmRepository
 from veilnet.api.schemas import SignedDocument
 from veilnet.api.topology.repository import EdgeRepository
@@ -23,20 +24,32 @@ async def get_node(session: AsyncSession, row_id: str) -> Node:
     return row
 
 
-async def revoke_node(session: AsyncSession, row_id: str, now: int) -> Node:
-    """Its credential stops working, its edges go, and the next snapshot leaves it out."""
-    row = await get_node(session, row_id)
-    if row.revoked_at is None:
-        row.revoked_at = now
-        await EdgeRepository(session).remove_of(row.id)
-        await RealmRepository(session).bump(row.realm_id)
+async def visible_node(call: Call, row_id: str) -> Node:
+    """The node, if the caller may do there what this route does."""
+    row = await get_node(call.session, row_id)
+    call.check_realm(row.realm_id, "node", row_id)
     return row
 
 
+async def revoke_node(call: Call, row_id: str) -> NodeOut:
+    """Its credential stops working, its edges go, and the next snapshot leaves it out."""
+    row = await visible_node(call, row_id)
+    before = node_out(row, call.context.hub)
+    if row.revoked_at is None:
+        row.revoked_at = call.now
+        await EdgeRepository(call.session).remove_of(row.id)
+        await RealmRepository(call.session).bump(row.realm_id)
+        call.emit("node.revoked", row.realm_id, row.id, {"name": row.name, "node_id": row.node_id})
+    call.show(row)
+    after = node_out(row, call.context.hub)
+    call.audit(row.id, row.realm_id, before, after)
+    return after
+
+
 async def accept_descriptor(session: AsyncSession, row_id: str, body: SignedDocument, now: int) -> Node:
-    row = await get_node(session, row_id)
-    if row.revoked_at is not None:
-        raise Forbidden("node-revoked", f"node {row.name} was revoked")
+    row = await NodeRepository(session).locked(row_id)
+    if row is None or row.revoked_at is not None:
+        raise Forbidden("node-revoked", f"node {row_id} was revoked")
     if body.as_json() == row.descriptor:
         return row  # a repeated request
     descriptor = checked_descriptor(body, base64.b64decode(row.public_key), now)

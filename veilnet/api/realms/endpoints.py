@@ -1,34 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from fastapi import APIRouter
-
-from veilnet.api.deps import AdminOnly, ContextDep, PageDep, ReadSession, WriteSession
+from veilnet.api.platform.call import CallDep
+from veilnet.api.platform.paging import PageDep, paginate
+from veilnet.api.platform.roles import Resource
+from veilnet.api.platform.routing import Routes
 from veilnet.api.realms import service
 from veilnet.api.realms.repository import RealmRepository
 from veilnet.api.realms.schemas import RealmCreate, RealmOut, RealmSettings
 from veilnet.api.schemas import Page
 
-router = APIRouter(prefix="/realms", tags=["realms"], dependencies=[AdminOnly])
+routes = Routes("/realms", Resource.REALMS)
 
 
-@router.post("", status_code=201, operation_id="create_realm")
-async def create_realm(body: RealmCreate, session: WriteSession, context: ContextDep) -> RealmOut:
-    return service.realm_out(await service.create_realm(session, context.cas, body, context.clock()))
+@routes.post("", "create_realm")
+async def create_realm(body: RealmCreate, call: CallDep) -> RealmOut:
+    return service.realm_out(await service.create_realm(call, body))
 
 
-@router.get("", operation_id="list_realms")
-async def list_realms(session: ReadSession, page: PageDep) -> Page[RealmOut]:
-    realms = RealmRepository(session)
-    rows, cursor = await realms.page(realms.all(), page.limit, page.cursor)
-    return Page(items=[service.realm_out(row) for row in rows], next_cursor=cursor)
+@routes.get("", "list_realms")
+async def list_realms(call: CallDep, page: PageDep) -> Page[RealmOut]:
+    realms = RealmRepository(call.session)
+    return await paginate(call, page, realms, realms.visible(call.realms), service.realm_out)
 
 
-@router.get("/{realm}", operation_id="get_realm")
-async def get_realm(realm: str, session: ReadSession) -> RealmOut:
-    return service.realm_out(await service.get_realm(session, realm))
+@routes.get("/{realm}", "get_realm")
+async def get_realm(realm: str, call: CallDep) -> RealmOut:
+    row = await service.visible_realm(call, realm)
+    call.show(row)
+    return service.realm_out(row)
 
 
-@router.put("/{realm}/settings", operation_id="replace_realm_settings")
-async def replace_realm_settings(realm: str, body: RealmSettings, session: WriteSession) -> RealmOut:
-    return service.realm_out(await service.replace_settings(session, realm, body))
+@routes.get("/{realm}/settings", "get_realm_settings")
+async def get_realm_settings(realm: str, call: CallDep) -> RealmSettings:
+    row = await service.visible_realm(call, realm)
+    call.show(row)
+    return service.settings_of(row)
+
+
+@routes.put("/{realm}/settings", "replace_realm_settings")
+async def replace_realm_settings(realm: str, body: RealmSettings, call: CallDep) -> RealmSettings:
+    return await service.replace_settings(call, realm, body)

@@ -4,10 +4,10 @@ from __future__ import annotations
 from sqlalchemy import CheckConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from veilnet.api.db import Entity
+from veilnet.api.db import VersionedEntity
 
 
-class Realm(Entity):
+class Realm(VersionedEntity):
     __tablename__ = "realms"
     __table_args__ = (CheckConstraint("revision > 0", name="revision_positive"),)
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from sqlalchemy import select, update
+from sqlalchemy import Select, select, update
 
 from veilnet.api.db import Repository, note_change
+from veilnet.api.platform.roles import RealmIds
 from veilnet.api.realms.models import Realm
 
 
@@ -12,6 +13,9 @@ class RealmRepository(Repository[Realm]):
 
     async def find(self, id_or_name: str) -> Realm | None:
         return await self.session.scalar(select(Realm).where((Realm.id == id_or_name) | (Realm.name == id_or_name)))
+
+    def visible(self, realms: RealmIds) -> Select[Realm]:
+        return self.all() if realms is None else self.all().where(Realm.id.in_(realms))
 
     async def bump(self, realm_id: str) -> None:
         """Raise the revision: nodes get a new snapshot once this transaction is committed."""

@@ -7,20 +7,22 @@ from ipaddress import IPv6Address, IPv6Network
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from veilnet.api.ca import CaStore
 from veilnet.api.errors import Conflict, NotFound
 from veilnet.api.ids import new_id
+from veilnet.api.platform.call import Call
+from veilnet.api.platform.roles import RealmIds
 from veilnet.api.realms.models import Realm
 from veilnet.api.realms.repository import RealmRepository
 from veilnet.api.realms.schemas import RealmCreate, RealmOut, RealmSettings
 from veilnet.protocol.directory import fingerprint, key_id
 
 
-async def create_realm(session: AsyncSession, cas: CaStore, body: RealmCreate, now: int) -> Realm:
-    realms = RealmRepository(session)
+async def create_realm(call: Call, body: RealmCreate) -> Realm:
+    call.check_everywhere()
+    realms = RealmRepository(call.session)
     if await realms.find(body.name) is not None:
         raise Conflict("name-taken", f"a realm {body.name} exists")
-    ca_key = cas.create().public_key().public_bytes_raw()
+    ca_key = call.context.cas.create().public_key().public_bytes_raw()
     row = Realm(
         id=new_id("rlm"),
         name=body.name,
@@ -29,10 +31,14 @@ async def create_realm(session: AsyncSession, cas: CaStore, body: RealmCreate, n
         ipv4_range=str(body.ipv4_range),
         ipv6_prefix=str(ula_prefix(ca_key)),
         revision=1,
-        created_at=now,
+        created_at=call.now,
         **body.settings.model_dump(),
     )
-    return await realms.add(row)
+    await realms.add(row)
+    call.show(row)
+    call.audit(row.id, row.id, after=realm_out(row))
+    call.emit("realm.created", row.id, row.id, {"name": row.name})
+    return row
 
 
 async def get_realm(session: AsyncSession, id_or_name: str) -> Realm:
@@ -42,13 +48,34 @@ async def get_realm(session: AsyncSession, id_or_name: str) -> Realm:
     return realm
 
 
-async def replace_settings(session: AsyncSession, id_or_name: str, body: RealmSettings) -> Realm:
-    realm = await get_realm(session, id_or_name)
+async def visible_realm(call: Call, id_or_name: str) -> Realm:
+    """The realm, if the caller may do there what this route does."""
+    realm = await get_realm(call.session, id_or_name)
+    call.check_realm(realm.id, "realm", id_or_name)
+    return realm
+
+
+async def realm_filter(call: Call, id_or_name: str | None) -> RealmIds:
+    """Realms that a list shows: the one that was asked for, else all that the caller may read."""
+    return call.realms if id_or_name is None else frozenset({(await visible_realm(call, id_or_name)).id})
+
+
+async def replace_settings(call: Call, id_or_name: str, body: RealmSettings) -> RealmSettings:
+    realm = await visible_realm(call, id_or_name)
+    call.match(realm)
+    before = settings_of(realm)
     for name, value in body.model_dump().items():
         setattr(realm, name, value)
-    await RealmRepository(session).bump(realm.id)
-    await session.refresh(realm)
-    return realm
+    await call.session.flush()
+    await RealmRepository(call.session).bump(realm.id)
+    call.show(realm)
+    call.audit(realm.id, realm.id, before, body)
+    call.emit("realm.settings_changed", realm.id, realm.id, body.model_dump())
+    return body
+
+
+def settings_of(realm: Realm) -> RealmSettings:
+    return RealmSettings.model_validate({name: getattr(realm, name) for name in RealmSettings.model_fields})
 
 
 def ula_prefix(ca_key: bytes) -> IPv6Network:
@@ -71,7 +98,7 @@ def realm_out(realm: Realm) -> RealmOut:
             "ca_fingerprint": fingerprint(base64.b64decode(realm.ca_key)).hex(),
             "ipv4_range": realm.ipv4_range,
             "ipv6_prefix": realm.ipv6_prefix,
-            "settings": {name: getattr(realm, name) for name in RealmSettings.model_fields},
+            "settings": settings_of(realm),
             "version": realm.revision,
             "created_at": realm.created_at,
         }

@@ -11,24 +11,29 @@ import asyncio
 import contextlib
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query, Response, WebSocket, WebSocketDisconnect
+from fastapi import Query, Response, WebSocket, WebSocketDisconnect
+from fastapi.responses import JSONResponse
 
 from veilnet.api.context import Context
 from veilnet.api.db import read_session, write_session
-from veilnet.api.deps import CallingNode, ContextDep, bearer_text, get_context, require_node
+from veilnet.api.deps import get_context, require_node
 from veilnet.api.errors import ApiError, error_response
 from veilnet.api.nodes.models import Node
 from veilnet.api.nodes.repository import NodeRepository
+from veilnet.api.platform.access import NODE
+from veilnet.api.platform.call import CallDep
+from veilnet.api.platform.routing import Routes
 from veilnet.api.snapshots import service
 
-router = APIRouter(prefix="/node", tags=["node"])
+routes = Routes("/node", rule=NODE)
+router = routes.router
 
 CLOSE_REVOKED: Final = 4403
 
 
-@router.get("/snapshot", operation_id="get_snapshot")
-async def get_snapshot(node: CallingNode, context: ContextDep) -> Response:
-    snapshot = await service.current(context, node.realm_id)
+@routes.get("/snapshot", "get_snapshot", response_class=JSONResponse)
+async def get_snapshot(call: CallDep) -> Response:
+    snapshot = await service.current(call.context, call.node.realm_id)
     return Response(snapshot.envelope, media_type="application/json")
 
 
@@ -37,7 +42,7 @@ async def channel(socket: WebSocket, since: Annotated[int, Query(ge=0)] = 0) -> 
     """Pushes every snapshot newer than `since`."""
     context = get_context(socket)
     try:
-        node = await require_node(context, bearer_text(socket))
+        node = await require_node(socket)
     except ApiError as error:
         await socket.send_denial_response(error_response(error))
         return

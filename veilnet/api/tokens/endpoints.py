@@ -1,36 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
 
-from veilnet.api.deps import AdminOnly, ContextDep, PageDep, ReadSession, WriteSession
-from veilnet.api.realms.service import get_realm
+from fastapi import Query
+
+from veilnet.api.platform.call import CallDep
+from veilnet.api.platform.paging import PageDep, paginate
+from veilnet.api.platform.roles import Resource, Verb
+from veilnet.api.platform.routing import Routes
+from veilnet.api.realms.service import realm_filter
 from veilnet.api.schemas import Page
 from veilnet.api.tokens import service
 from veilnet.api.tokens.repository import TokenRepository
 from veilnet.api.tokens.schemas import TokenCreate, TokenCreated, TokenOut
 
-router = APIRouter(prefix="/enrolment-tokens", tags=["enrolment tokens"], dependencies=[AdminOnly])
+routes = Routes("/enrolment-tokens", Resource.ENROLMENT_TOKENS)
 
 
-@router.post("", status_code=201, operation_id="create_enrolment_token")
-async def create_enrolment_token(body: TokenCreate, session: WriteSession, context: ContextDep) -> TokenCreated:
-    now = context.clock()
-    row, text = await service.create_token(session, context.settings, body, now)
-    return service.token_created(row, text, now)
+@routes.post("", "create_enrolment_token")
+async def create_enrolment_token(body: TokenCreate, call: CallDep) -> TokenCreated:
+    return await service.create_token(call, body)
 
 
-@router.get("", operation_id="list_enrolment_tokens")
+@routes.get("", "list_enrolment_tokens")
 async def list_enrolment_tokens(
-    session: ReadSession, context: ContextDep, page: PageDep, realm: str | None = None
+    call: CallDep, page: PageDep, realm: Annotated[str | None, Query(max_length=64)] = None
 ) -> Page[TokenOut]:
-    realm_id = None if realm is None else (await get_realm(session, realm)).id
-    tokens = TokenRepository(session)
-    rows, cursor = await tokens.page(tokens.of_realm(realm_id), page.limit, page.cursor)
-    return Page(items=[service.token_out(row, context.clock()) for row in rows], next_cursor=cursor)
+    tokens = TokenRepository(call.session)
+    query = tokens.of_realms(await realm_filter(call, realm))
+    return await paginate(call, page, tokens, query, lambda row: service.token_out(row, call.now))
 
 
-@router.post("/{token_id}/revoke", operation_id="revoke_enrolment_token")
-async def revoke_enrolment_token(token_id: str, session: WriteSession, context: ContextDep) -> TokenOut:
-    row = await service.revoke_token(session, token_id, context.clock())
-    return service.token_out(row, context.clock())
+@routes.get("/{token_id}", "get_enrolment_token")
+async def get_enrolment_token(token_id: str, call: CallDep) -> TokenOut:
+    row = await service.visible_token(call, token_id)
+    call.show(row)
+    return service.token_out(row, call.now)
+
+
+@routes.post("/{token_id}/revoke", "revoke_enrolment_token", status=200, verb=Verb.UPDATE)
+async def revoke_enrolment_token(token_id: str, call: CallDep) -> TokenOut:
+    return await service.revoke_token(call, token_id)

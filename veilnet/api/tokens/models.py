@@ -4,10 +4,10 @@ from __future__ import annotations
 from sqlalchemy import JSON, CheckConstraint, ForeignKey
 from sqlalchemy.orm import Mapped, mapped_column
 
-from veilnet.api.db import Entity
+from veilnet.api.db import VersionedEntity
 
 
-class EnrolmentToken(Entity):
+class EnrolmentToken(VersionedEntity):
     __tablename__ = "enrolment_tokens"
     __table_args__ = (
         CheckConstraint("used >= 0 AND (usage_limit IS NULL OR used <= usage_limit)", name="used_within_limit"),

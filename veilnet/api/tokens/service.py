@@ -7,8 +7,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from veilnet.api.errors import Forbidden, NotFound, Unauthorized
 from veilnet.api.ids import new_id
+from veilnet.api.platform.call import Call
 from veilnet.api.realms.models import Realm
-from veilnet.api.realms.service import get_realm
+from veilnet.api.realms.service import visible_realm
 from veilnet.api.secrets import new_secret, quick_hash, quick_matches
 from veilnet.api.settings import MasterSettings
 from veilnet.api.tokens.models import EnrolmentToken
@@ -18,11 +19,9 @@ from veilnet.enrolment_token import EnrolmentTokenText
 from veilnet.protocol.directory import fingerprint
 
 
-async def create_token(
-    session: AsyncSession, settings: MasterSettings, body: TokenCreate, now: int
-) -> tuple[EnrolmentToken, str]:
-    """The row, and the text that a node needs: Master's URL, secret and everything to pin."""
-    realm, secret = await get_realm(session, body.realm), new_secret()
+async def create_token(call: Call, body: TokenCreate) -> TokenCreated:
+    """With the text that a node needs: Master's URL, secret and everything to pin."""
+    realm, secret, now = await visible_realm(call, body.realm), new_secret(), call.now
     row = EnrolmentToken(
         id=new_id("tok"),
         realm_id=realm.id,
@@ -35,8 +34,10 @@ async def create_token(
         created_at=now,
         revoked_at=None,
     )
-    await TokenRepository(session).add(row)
-    return row, _token_text(settings, realm, row.id, secret).encode()
+    await TokenRepository(call.session).add(row)
+    call.show(row)
+    call.audit(row.id, realm.id, after=token_out(row, now))
+    return token_created(row, _token_text(call.context.settings, realm, row.id, secret).encode(), now)
 
 
 def _token_text(settings: MasterSettings, realm: Realm, token_id: str, secret: str) -> EnrolmentTokenText:
@@ -72,13 +73,24 @@ def spend(row: EnrolmentToken, now: int) -> None:
     row.used += 1
 
 
-async def revoke_token(session: AsyncSession, token_id: str, now: int) -> EnrolmentToken:
-    """Nodes that the token enrolled stay; revoke them one by one."""
-    row = await TokenRepository(session).by_id(token_id)
+async def visible_token(call: Call, token_id: str) -> EnrolmentToken:
+    """The token, if the caller may do in its realm what this route does."""
+    row = await TokenRepository(call.session).by_id(token_id)
     if row is None:
         raise NotFound("enrolment token", token_id)
-    row.revoked_at = row.revoked_at or now
+    call.check_realm(row.realm_id, "enrolment token", token_id)
     return row
+
+
+async def revoke_token(call: Call, token_id: str) -> TokenOut:
+    """Nodes that the token enrolled stay; revoke them one by one."""
+    row = await visible_token(call, token_id)
+    before = token_out(row, call.now)
+    row.revoked_at = row.revoked_at or call.now
+    call.show(row)
+    after = token_out(row, call.now)
+    call.audit(row.id, row.realm_id, before, after)
+    return after
 
 
 def token_out(row: EnrolmentToken, now: int) -> TokenOut:

@@ -4,10 +4,10 @@ from __future__ import annotations
 from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from veilnet.api.db import Entity
+from veilnet.api.db import VersionedEntity
 
 
-class Edge(Entity):
+class Edge(VersionedEntity):
     """Two nodes that may be neighbours. Unordered: the smaller row id stands first."""
 
     __tablename__ = "edges"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import Select, delete, or_, select
 
 from veilnet.api.db import Repository
 from veilnet.api.topology.models import Edge
@@ -9,6 +9,9 @@ from veilnet.api.topology.models import Edge
 
 class EdgeRepository(Repository[Edge]):
     model = Edge
+
+    def in_realm(self, realm_id: str) -> Select[Edge]:
+        return self.all().where(Edge.realm_id == realm_id)
 
     async def of_realm(self, realm_id: str) -> list[Edge]:
         return list(await self.session.scalars(select(Edge).where(Edge.realm_id == realm_id)))

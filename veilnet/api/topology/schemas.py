@@ -34,7 +34,8 @@ class EdgeOut(Out):
     created_at: datetime
 
 
-class TopologyOut(Out):
-    """All edges of a realm, sorted by the names at their ends."""
+class TopologyChange(Out):
+    """What a replacement did."""
 
-    edges: list[EdgeOut]
+    added: int
+    removed: int

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from sqlalchemy import Select, select
+
+from veilnet.api.audit.models import AuditEvent
+from veilnet.api.db import Repository
+from veilnet.api.platform.roles import RealmIds
+
+
+class AuditRepository(Repository[AuditEvent]):
+    model = AuditEvent
+
+    def visible(self, realms: RealmIds) -> Select[AuditEvent]:
+        query = self.all()
+        return query if realms is None else query.where(AuditEvent.realm_id.in_(realms))
+
+    async def after(self, seq: int, limit: int, realms: RealmIds = None) -> list[AuditEvent]:
+        query = self.visible(realms).where(AuditEvent.seq > seq).order_by(AuditEvent.seq).limit(limit)
+        return list(await self.session.scalars(query))
+
+    async def last(self) -> AuditEvent | None:
+        return await self.session.scalar(select(AuditEvent).order_by(AuditEvent.seq.desc()).limit(1))

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from veilnet.api.outbox.models import OutboxEvent
+from veilnet.api.platform.roles import RealmIds
+
+
+class OutboxRepository:
+    def __init__(self, session: AsyncSession) -> None:
+        self.session = session
+
+    async def add(self, events: Sequence[OutboxEvent]) -> None:
+        self.session.add_all(events)
+        await self.session.flush()
+
+    async def after(
+        self, event_id: int, limit: int, *, realms: RealmIds = None, types: Sequence[str] = ()
+    ) -> list[OutboxEvent]:
+        """Events behind `event_id` in order."""
+        query = select(OutboxEvent).where(OutboxEvent.id > event_id).order_by(OutboxEvent.id).limit(limit)
+        if realms is not None:
+            query = query.where(OutboxEvent.realm_id.in_(realms))
+        if types:
+            query = query.where(OutboxEvent.type.in_(types))
+        return list(await self.session.scalars(query))
+
+    async def bounds(self) -> tuple[int, int] | None:
+        """(oldest, newest) id that is kept."""
+        row = (await self.session.execute(select(func.min(OutboxEvent.id), func.max(OutboxEvent.id)))).one()
+        return None if row[0] is None else (row[0], row[1])
+
+    async def forget(self, before: int) -> None:
+        """Drop events made before this time (unix seconds)."""
+        await self.session.execute(delete(OutboxEvent).where(OutboxEvent.created_at < before))

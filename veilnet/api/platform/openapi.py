@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the platform adds to a route's OpenAPI: the scope it needs and the headers it reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from veilnet.api.platform.access import Rule
+
+
+def _header(name: str, description: str, *, required: bool = False) -> dict[str, Any]:
+    schema = {"type": "string", "maxLength": 512}
+    return {"name": name, "in": "header", "required": required, "description": description, "schema": schema}
+
+
+def extra(method: str, rule: Rule, *, conditional: bool, selectable: bool) -> dict[str, Any]:
+    """`openapi_extra` of a route."""
+    parameters = []
+    if conditional:
+        parameters.append(_header("If-Match", "ETag of the last GET, or *", required=True))
+    if method == "POST":
+        parameters.append(_header("Idempotency-Key", "The same key and body again give the same answer for 24 h"))
+    if selectable:
+        schema = {"type": "string", "maxLength": 1024}
+        parameters.append({"name": "fields", "in": "query", "description": "These fields only, for example id,name",
+                           "required": False, "schema": schema})  # fmt: skip
+    if method == "GET":
+        parameters.append(_header("If-None-Match", "ETag of a known answer: 304 if it still holds"))
+    return {"x-required-scope": rule.scope, **({"parameters": parameters} if parameters else {})}
