@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turn `bpf/contract.h` into `veilnet/contract.py`, or check (`--check`) that the latter is up to date.
+"""Turn `bpf/contract.h` into `veilnet/contract.py`, or check (`--check`) that the latter is up to date. The lab's
+translator has a contract of its own, `veilnet/lab/nat/layout.h`, made into `layout.py` beside it.
 
 The header is a small subset of C: integer #defines, structs of fixed-width fields, the X-macro VEIL_REASONS, the enum
 made of it, and _Static_asserts. Whatever is not of that subset is refused, and so is any implicit padding, so that
 nothing can be laid out by the compiler in a way that Python does not see.
 
-    python tools/gen_contract.py            write veilnet/contract.py
-    python tools/gen_contract.py --check    exit 1 and print a diff if it differs
+    python tools/gen_contract.py            write both modules
+    python tools/gen_contract.py --check    exit 1 and print a diff if one differs
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "bpf" / "contract.h"
 TARGET = ROOT / "veilnet" / "contract.py"
+LAB_NAT = ROOT / "veilnet" / "lab" / "nat"
+PAIRS = ((SOURCE, TARGET), (LAB_NAT / "layout.h", LAB_NAT / "layout.py"))
 
 SCALARS = {  # C type → (bytes, ctypes expression)
     "__u8": (1, "ctypes.c_uint8"),
@@ -128,7 +131,7 @@ def parse(source: str) -> Contract:
 
 
 def _directive(line: str, contract: Contract) -> None:
-    if re.fullmatch(r"#ifndef VEIL_CONTRACT_H|#define VEIL_CONTRACT_H|#endif", line):
+    if re.fullmatch(r"#ifndef VEIL_\w+_H|#define VEIL_\w+_H|#endif", line):
         return
     if line.startswith("#define VEIL_REASONS(X) "):
         contract.reasons = _reasons(line.removeprefix("#define VEIL_REASONS(X) "))
@@ -253,7 +256,7 @@ def _render_struct(struct: Struct) -> list[str]:
 
 
 _HEAD = '''# SPDX-License-Identifier: Apache-2.0
-"""GENERATED from bpf/contract.h by tools/gen_contract.py. Do not edit.
+"""GENERATED from %(source)s by tools/gen_contract.py. Do not edit.
 
 Constants carry their C name without VEIL_. Structures are those of the header; `__be` fields are read and written as
 plain integers, ctypes stores them big-endian. REASONS stand in the order of `enum veil_reason`.
@@ -268,9 +271,9 @@ _be32 = ctypes.c_uint32.__ctype_be__
 '''
 
 
-def render(contract: Contract) -> str:
-    """The text of veilnet/contract.py."""
-    lines = [_HEAD, f'SCHEMA_HASH = "{contract.schema_hash}"', ""]
+def render(contract: Contract, source: str = "bpf/contract.h") -> str:
+    """The text of the Python module."""
+    lines = [_HEAD % {"source": source}, f'SCHEMA_HASH = "{contract.schema_hash}"', ""]
     lines += [f"{name.removeprefix('VEIL_')} = {value}" for name, value in contract.constants.items()]
     lines += ["", "REASONS: tuple[str, ...] = ("]
     lines += [f'    "{r.name}",' for r in contract.reasons]
@@ -286,24 +289,31 @@ def render(contract: Contract) -> str:
     return "\n".join([*lines, "}", ""])
 
 
+def update(source: Path, target: Path, *, check: bool) -> int:
+    """Write `target`, or compare it (1 if it differs); 2 for a header outside the subset."""
+    try:
+        name = source.relative_to(ROOT) if source.is_relative_to(ROOT) else source
+        text = render(parse(source.read_text()), str(name))
+    except ContractError as error:
+        print(f"{source}: {error}", file=sys.stderr)
+        return 2
+    if not check:
+        target.write_text(text)
+        return 0
+    old = target.read_text() if target.exists() else ""
+    diff = difflib.unified_diff(old.splitlines(True), text.splitlines(True), str(target), "generated")
+    sys.stdout.writelines(diff)
+    return int(old != text)
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="compare only")
-    parser.add_argument("--source", type=Path, default=SOURCE)
+    parser.add_argument("--source", type=Path, help="one header of your own")
     parser.add_argument("--target", type=Path, default=TARGET)
     args = parser.parse_args(argv)
-    try:
-        text = render(parse(args.source.read_text()))
-    except ContractError as error:
-        print(f"{args.source}: {error}", file=sys.stderr)
-        return 2
-    if not args.check:
-        args.target.write_text(text)
-        return 0
-    old = args.target.read_text() if args.target.exists() else ""
-    diff = difflib.unified_diff(old.splitlines(True), text.splitlines(True), str(args.target), "generated")
-    sys.stdout.writelines(diff)
-    return int(old != text)
+    pairs = ((args.source, args.target),) if args.source else PAIRS
+    return max(update(source, target, check=args.check) for source, target in pairs)
 
 
 if __name__ == "__main__":

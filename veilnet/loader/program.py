@@ -75,15 +75,23 @@ def _stderr_to(path: Path) -> Iterator[None]:
         os.close(saved)
 
 
-def _compile(source: Path, function: str, prog_type: str, cflags: Sequence[str]) -> int:
+def _compile(source: Path, functions: Sequence[str], prog_type: str, cflags: Sequence[str]) -> list[int]:
     try:
         from bcc import BPF  # noqa: PLC0415  (only who loads programs needs bcc)
     except ImportError as error:
         raise ProgramError("bcc is missing, or this Python can't see it: apt-get install python3-bpfcc") from error
     types = {"xdp": BPF.XDP, "sched_cls": BPF.SCHED_CLS}
     module = BPF(src_file=str(source).encode(), cflags=list(cflags))
+    fds: list[int] = []
     try:
-        return os.dup(module.load_func(function.encode(), types[prog_type]).fd)
+        for function in functions:
+            fds.append(os.dup(module.load_func(function.encode(), types[prog_type]).fd))
+    except BaseException:
+        for fd in fds:
+            os.close(fd)
+        raise
+    else:
+        return fds
     finally:
         # the module holds some 130 MB; the kernel keeps what the program refers to
         module.cleanup()
@@ -98,10 +106,17 @@ def load(
     The function's name is that of the file unless given. VEIL_PINS is defined as the pin directory's string literal.
     Maps that are not pinned yet must have been made with `pins.create_maps`. Raises ProgramError.
     """
+    name = function or Path(source).stem
+    return load_all(source, pin_dir, (name,), prog_type=prog_type, cflags=cflags)[0]
+
+
+def load_all(
+    source: str, pin_dir: Path, functions: Sequence[str], *, prog_type: str = "xdp", cflags: Sequence[str] = ()
+) -> list[Program]:
+    """As `load`, several functions of one file for one compilation; all of them or none."""
     if prog_type not in TYPES:
         raise ValueError(f"program type {prog_type!r}: one of {TYPES}")
     path = source_dir() / source  # an absolute source stands for itself
-    name = function or path.stem
     use_headers()
     flags = [f"-I{source_dir()}", f'-DVEIL_PINS="{pin_dir}"', "-Wno-macro-redefined", *cflags]
     start = time.monotonic()
@@ -109,10 +124,11 @@ def load(
         log = Path(folder) / "log"
         try:
             with _stderr_to(log):
-                fd = _compile(path, name, prog_type, flags)
+                fds = _compile(path, functions, prog_type, flags)
         except ProgramError:
             raise
         except Exception as error:  # bcc raises nothing finer
             text = log.read_text(errors="replace")[-8000:]
             raise ProgramError(f"{path.name}: {error}\n{text}") from error
-    return Program(name, fd, time.monotonic() - start)
+    seconds = time.monotonic() - start
+    return [Program(name, fd, seconds) for name, fd in zip(functions, fds, strict=True)]
