@@ -8,6 +8,7 @@ cd "$(dirname "$(readlink -f "$0")")/.."
 PACKAGES=(
     python3 python3-venv python3-bpfcc libbpf1 "linux-headers-$(dpkg --print-architecture)"
     iproute2 nftables iputils-ping iperf3 ethtool tcpdump procps util-linux kmod ca-certificates
+    gcc libc6-dev
     vagrant vagrant-libvirt graphviz
 )
 # Not `python3`: another one may stand first in PATH, and only the system's sees the bcc package.
