@@ -16,7 +16,7 @@ KNOWN_SKIPS = (
     "liboqs can't be built here",
     "this system has a liboqs of its own",
     "no verifpal in the cache and no cargo to build it",
-    "needs a Postgres server (VEILNET_TEST_POSTGRES)",
+    "needs PostgreSQL: apt-get install postgresql",
     "long: run with ./run soak",
 )
 

@@ -10,6 +10,7 @@ PACKAGES=(
     iproute2 nftables iputils-ping iperf3 ethtool tcpdump procps util-linux kmod ca-certificates
     gcc libc6-dev
     vagrant vagrant-libvirt graphviz
+    postgresql
 )
 # Not `python3`: another one may stand first in PATH, and only the system's sees the bcc package.
 PYTHON=/usr/bin/python3

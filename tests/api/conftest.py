@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -14,6 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 from fastapi import FastAPI
 
+from tests.api.postgres import Cluster, postgres_programs, running_cluster
 from veilnet.api.access.service import create_api_token
 from veilnet.api.app import create_app
 from veilnet.api.context import Context
@@ -74,6 +75,7 @@ class Master:
     client: httpx.AsyncClient
     clock: Clock
     admin: dict[str, str]
+    database: Database
 
     @property
     def context(self) -> Context:
@@ -122,28 +124,60 @@ class Master:
         return found
 
 
-def make_settings(state_dir: Path) -> MasterSettings:
+def make_settings(state_dir: Path, database_url: str | None = None) -> MasterSettings:
     return MasterSettings(
         state_dir=state_dir,
         public_url="https://master.example:8443",
         tls_fingerprint="ab" * 32,
-        database_url=f"sqlite+aiosqlite:///{state_dir / 'master.db'}",
+        database_url=database_url or f"sqlite+aiosqlite:///{state_dir / 'master.db'}",
         heartbeat_seconds=0.2,
         rates=UNLIMITED,
     )
 
 
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    programs = postgres_programs()
+    if programs is None:
+        pytest.skip("needs PostgreSQL: apt-get install postgresql")
+    with running_cluster(programs) as running:
+        yield running
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A fresh database with our schema: every test that uses it runs on both."""
+    if request.param == "sqlite":
+        yield Database(f"sqlite+aiosqlite:///{tmp_path / 'master.db'}", lambda: _files(tmp_path))
+        return
+    cluster: Cluster = request.getfixturevalue("cluster")
+    name = cluster.new_database()
+    yield Database(cluster.url(name), lambda: cluster.dump(name))
+    cluster.drop(name)
+
+
+@dataclass(frozen=True)
+class Database:
+    url: str
+    content: Callable[[], bytes]
+    """Everything that is stored, to look for what must not be."""
+
+
+def _files(directory: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(directory.glob("master.db*")))
+
+
 @pytest.fixture
-async def master(tmp_path: Path) -> AsyncIterator[Master]:
+async def master(database: Database, tmp_path: Path) -> AsyncIterator[Master]:
     clock = Clock()
-    app = create_app(make_settings(tmp_path), clock)
+    app = create_app(make_settings(tmp_path, database.url), clock)
     async with app.router.lifespan_context(app):
         context: Context = app.state.context
         async with write_session(context.engine, context.hub) as session:
             token = await create_api_token(session, "test", START)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="https://master") as client:
-            yield Master(app, client, clock, {"Authorization": f"Bearer {token}"})
+            yield Master(app, client, clock, {"Authorization": f"Bearer {token}"}, database)
 
 
 def node_headers(enrolled: dict[str, Any]) -> dict[str, str]:

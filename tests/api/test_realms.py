@@ -21,9 +21,8 @@ async def test_realm_has_its_own_ca_key_on_disk_only(master: Master) -> None:
     (key_file,) = master.context.settings.realms_dir.iterdir()
     assert key_file.name == f"{realm['realm']}.key"
     assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
-    database = (master.context.settings.state_dir / "master.db").read_bytes()
-    wal = master.context.settings.state_dir / "master.db-wal"
-    database += wal.read_bytes() if wal.exists() else b""
+    database = master.database.content()
+    assert realm["realm"].encode() in database
     seed = key_file.read_bytes()
     for form in (seed, seed.hex().encode(), base64.b64encode(seed)):
         assert form not in database
