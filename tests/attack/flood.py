@@ -6,7 +6,6 @@ from __future__ import annotations
 import ctypes
 import time
 from collections import Counter
-from collections.abc import Callable
 
 from tests.bpf import harness as h
 from tests.bpf import oracle as o
@@ -31,28 +30,27 @@ class Flood:
     def keyd_reads(self) -> None:
         self._world.drain()
 
-    @staticmethod
-    def count(number: int, send: Callable[[int], str]) -> tuple[Counter[str], float]:
-        """Send so many; what became of them, and the seconds that it took."""
-        start = time.monotonic()
-        seen = Counter(send(i) for i in range(number))
-        return seen, time.monotonic() - start
+    def send(self, frames: list[bytes]) -> tuple[Counter[str], float]:
+        """What becomes of the packets, and the seconds that it took."""
+        before, start = self._world.reasons(), time.monotonic()
+        for frame in frames:
+            libbpf.test_run(self._fd, frame)
+        seconds, after = time.monotonic() - start, self._world.reasons()
+        return Counter({name: after[name] - before[name] for name in c.REASONS if after[name] != before[name]}), seconds
 
-    def send(self, payload: bytes, flow: o.Flow) -> str:
-        before = self._world.reasons()
-        libbpf.test_run(self._fd, packet(payload, flow))
-        after = self._world.reasons()
-        (reason,) = (name for name in c.REASONS if after[name] != before[name])
+    def one(self, frame: bytes) -> str:
+        (reason,) = self.send([frame])[0]
         return reason
 
-    def knock(self, flow: o.Flow) -> str:
+    def knock(self, flow: o.Flow) -> bytes:
+        """A fresh one each time."""
         self._serial += 1
         body = self._serial.to_bytes(8, "little") + HS_BODY[8:]
-        return self.send(o.handshake(KNOCK[0], body), flow)
+        return packet(o.handshake(KNOCK[0], body), flow)
 
-    def control(self, flow: o.Flow, key: str, label: int = 0) -> str:
+    def control(self, flow: o.Flow, key: str, label: int = 0) -> bytes:
         self._serial += 1
-        return self.send(o.seal(sip_key(key), label, 64, self._serial, HS_BODY), flow)
+        return packet(o.seal(sip_key(key), label, 64, self._serial, HS_BODY), flow)
 
 
 def source(number: int) -> o.Flow:

@@ -53,9 +53,9 @@ def test_control_passes_a_flood_of_knocks_and_a_quiet_source_has_its_turn(
     world: World,
 ) -> None:
     world.put_link(1, neighbour(1), rx=(sip_key("one"), None))
-    flood.count(c.KNOCK_BURST, lambda _: flood.knock(source(1)))
-    assert flood.knock(source(2)) == "OK_KNOCK"
-    assert flood.control(neighbour(1), "one") == "OK_CONTROL"
+    flood.send([flood.knock(source(1)) for _ in range(c.KNOCK_BURST)])
+    assert flood.one(flood.knock(source(2))) == "OK_KNOCK"
+    assert flood.one(flood.control(neighbour(1), "one")) == "OK_CONTROL"
     reader.ring.read()
     assert reader.handled == [("control", 0)]
     assert reader.ring.waiting == PER_FLOW + 1
@@ -69,14 +69,14 @@ def test_what_waits_in_keyd_still_counts_as_in_the_ring(flood: Flood, reader: Re
     """So a flood that keyd can't keep up with ends in the data plane."""
     accepted = 0
     for _ in range(10):
-        seen, _ = flood.count(c.SHARE_KNOCK, lambda i: flood.knock(source(i % 100)))
+        seen, _ = flood.send([flood.knock(source(number % 100)) for number in range(c.SHARE_KNOCK)])
         accepted += seen["OK_KNOCK"]
         reader.ring.read()
     assert reader.ring.waiting <= c.SHARE_KNOCK
     assert accepted - reader.ring.dropped == reader.ring.waiting
     while reader.ring.waiting:
         reader.ring.work()
-    assert flood.knock(source(3000)) == "OK_KNOCK"
+    assert flood.one(flood.knock(source(3000))) == "OK_KNOCK"
 
 
 def test_link_control_of_one_member_is_bounded_and_others_are_served() -> None:

@@ -36,7 +36,6 @@ class Link:
     dial: Dial | None = None
     slot: int = 0
     x_r: bytes = b""
-    seen: int = 0
     used: float = 0.0
     rtt_ms: float | None = None
     labels: set[int] = field(default_factory=set)

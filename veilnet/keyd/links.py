@@ -376,10 +376,7 @@ class Links:
         if not core.may_link(link.peer):
             self.close(link, "link_edge_gone")
             return
-        seen = core.plane.link_stats(link.index).rx_seen
-        if seen != link.seen:
-            link.seen = seen
-            life.heard()
+        life.watch(core.plane.link_stats(link.index))
         if link.labels:
             link.used = core.now
         idle = core.now - link.used

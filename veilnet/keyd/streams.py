@@ -310,8 +310,7 @@ class Streams:
         core = self._core
         stats = core.plane.stream_stats(stream.index)
         seen = (stats.rx_seen, stats.tx_seen)
-        if seen[0] != stream.seen[0]:
-            life.heard()
+        life.watch(stats)
         if seen != stream.seen:
             stream.seen, stream.used = seen, core.now
         idle = core.now - stream.used
