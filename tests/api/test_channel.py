@@ -8,6 +8,7 @@ import base64
 import contextlib
 import json
 import socket
+import sqlite3
 import ssl
 import stat
 from collections.abc import AsyncIterator
@@ -28,8 +29,10 @@ from veilnet.api.bootstrap import init_master
 from veilnet.api.settings import SetupError, load_settings
 from veilnet.enrolment_token import EnrolmentTokenText, read_token
 from veilnet.keyd.node import MasterClient, NodeError, NodeFiles, enrol
-from veilnet.protocol.directory import Directory, verify_snapshot
-from veilnet.protocol.envelope import SNAPSHOT_MAX, read_envelope, strict_json
+from veilnet.protocol.directory import Directory, DirectoryError
+from veilnet.protocol.envelope import read_envelope, strict_json
+from veilnet.protocol.replica import Replica
+from veilnet.protocol.trust import Trust
 from veilnet.tls_pin import PinError, fetch_certificate, pinned_context
 
 ENDPOINT = ((IPv4Address("192.0.2.9"), 4500),)
@@ -208,14 +211,14 @@ async def test_channel_needs_a_credential(running: Running, headers: dict[str, s
     assert json.loads(refused.value.response.body or b"{}")["code"] == "unauthorized"
 
 
-async def test_channel_pushes_once_then_heartbeats(running: Running, tmp_path: Path) -> None:
+async def test_channel_pushes_what_is_new_then_heartbeats(running: Running, tmp_path: Path) -> None:
     files = NodeFiles(tmp_path / "one")
     await enrol(files, await running.token(), "one", ())
     url = f"wss://127.0.0.1:{running.port}/api/v1/node/channel?since=0"
     headers = {"Authorization": f"Bearer {files.credential()}"}
     async with connect(url, ssl=running.context(), additional_headers=headers, proxy=None) as channel:
         kinds = [json.loads(await channel.recv())["type"] for _ in range(3)]
-    assert kinds == ["snapshot", "heartbeat", "heartbeat"]
+    assert kinds == ["head", "records", "heartbeat"]
 
 
 async def test_everything_a_node_keeps_is_private(running: Running, tmp_path: Path) -> None:
@@ -224,7 +227,7 @@ async def test_everything_a_node_keeps_is_private(running: Running, tmp_path: Pa
     with contextlib.suppress(TimeoutError):
         await until(MasterClient(files).snapshots(), {"one"})
     paths = [*files.state_dir.iterdir(), *(running.state_dir / "realms").iterdir(), *running.state_dir.glob("*.*")]
-    assert {path.name for path in paths} >= {"identity.key", "credential", "snapshot.json", "tls.key", "master.json"}
+    assert {path.name for path in paths} >= {"identity.key", "credential", "directory.db", "tls.key", "master.json"}
     assert [path.name for path in paths if stat.S_IMODE(path.stat().st_mode) & 0o077] == []
     assert stat.S_IMODE(files.state_dir.stat().st_mode) == 0o700
     sent = files.identity().private_bytes_raw()
@@ -247,60 +250,155 @@ async def test_enrolment_refuses_a_master_that_is_not_the_pinned_one(running: Ru
         await enrol(NodeFiles(tmp_path / "c"), token.model_copy(update={"url": "https://127.0.0.1:1"}), "one", ())
 
 
-async def test_node_refuses_a_snapshot_older_than_the_one_on_disk(running: Running, tmp_path: Path) -> None:
+async def test_node_refuses_what_is_older_than_what_it_has_on_disk(running: Running, tmp_path: Path) -> None:
     files = NodeFiles(tmp_path / "one")
     token = await running.token()
-    await enrol(files, token, "one", ())
-    snapshots = MasterClient(files).snapshots()
+    info = await enrol(files, token, "one", ENDPOINT)
+    client = MasterClient(files)
+    snapshots = client.snapshots()
     await until(snapshots, {"one"})
-    old = files.read("snapshot.json")
+    old = stored(files, info.node)
+    await MasterClient(files).publish(((IPv4Address("203.0.113.5"), 7),))
     await enrol(NodeFiles(tmp_path / "two"), token, "two", ())
     new = await until(snapshots, {"one", "two"})
     await snapshots.aclose()
     client = MasterClient(files)
-    assert client._stored() == new
-    assert client._message(json.dumps({"type": "snapshot", "snapshot": json.loads(old)})) is None
-    assert client.version == new.version
+    first = await anext(client.snapshots())
+    assert (first.nodes, first.edges) == (new.nodes, new.edges)
+    message = {"type": "records", "from": client.version, "version": client.version + 1, "records": [old]}
+    assert client._message(json.dumps(message)) is False
+    assert client.refused == {"Rollback": 1}
+    assert MasterClient(files).replica.directory(client._clock()).nodes == new.nodes
+
+
+def stored(files: NodeFiles, node: str) -> Any:
+    database = sqlite3.connect(files.state_dir / "directory.db")
+    (text,) = database.execute("SELECT document FROM record WHERE node = ?", (node,)).fetchone()
+    database.close()
+    return json.loads(text)
+
+
+@pytest.mark.parametrize("damage", [b"no database at all" * 100, b""])
+async def test_damaged_directory_on_disk_is_asked_for_again(running: Running, tmp_path: Path, damage: bytes) -> None:
+    files = NodeFiles(tmp_path / "one")
+    await enrol(files, await running.token(), "one", ())
+    first = MasterClient(files).snapshots()
+    await until(first, {"one"})
+    await first.aclose()
+    (files.state_dir / "directory.db").write_bytes(damage)
+    again = MasterClient(files)
+    assert again.version == 0
+    await until(again.snapshots(), {"one"})
+
+
+async def test_one_bad_record_on_disk_costs_only_itself(running: Running, tmp_path: Path) -> None:
+    files, token = NodeFiles(tmp_path / "one"), await running.token()
+    await enrol(files, token, "one", ())
+    two = await enrol(NodeFiles(tmp_path / "two"), token, "two", ())
+    first = MasterClient(files).snapshots()
+    await until(first, {"one", "two"})
+    await first.aclose()
+    database = sqlite3.connect(files.state_dir / "directory.db")
+    with database:
+        database.execute("UPDATE record SET document = replace(document, 'A', 'B') WHERE node = ?", (two.node,))
+    database.close()
+    again = MasterClient(files)
+    assert again.version == 0
+    snapshots = again.snapshots()
+    assert {node.name for node in (await anext(snapshots)).nodes.values()} == {"one"}
+    await until(snapshots, {"one", "two"})
+    await snapshots.aclose()
+
+
+async def test_gap_leads_to_a_resync(running: Running, tmp_path: Path) -> None:
+    files = NodeFiles(tmp_path / "one")
+    await enrol(files, await running.token(), "one", ())
+    client = MasterClient(files)
+    with pytest.raises(NodeError, match="changes 0 to 9 are missing"):
+        client._message(json.dumps({"type": "records", "from": 9, "version": 10, "records": []}))
+    assert client.version == 0
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "1", '{"type":"records"}', '{"type":"head","head":1}', '{"type":"x"}',
+                                  '{"type":"records","from":0,"version":0,"records":[1,{},null]}',
+                                  '{"type":"records","from":"a","version":0,"records":[]}',
+                                  '{"type":"heartbeat","version":"x","time":0}'])  # fmt: skip
+async def test_nonsense_from_the_master_is_never_fatal(running: Running, tmp_path: Path, text: str) -> None:
+    files = NodeFiles(tmp_path / "one")
+    await enrol(files, await running.token(), "one", ())
+    assert MasterClient(files)._message(text) is False
+
+
+def replica_of(body: Any, enrolled: dict[str, Any], realm: dict[str, Any], now: int) -> Replica:
+    trust = Trust.root(base64.b64decode(enrolled["ca_key"]), bytes.fromhex(realm["realm"]))
+    replica = Replica(trust, bytes.fromhex(enrolled["node_id"]), version=body["version"])
+    replica.take_head(body["head"], now)
+    for record in body["records"]:
+        replica.take_record(record, now)
+    return replica
 
 
 async def test_snapshot_of_the_rest_endpoint_verifies_and_rises(master: Master) -> None:
     realm = await master.realm()
-    identity = Identity()
-    enrolled = await master.enrol("one", identity=identity)
-    ca_key = base64.b64decode(enrolled["ca_key"])
+    enrolled = await master.enrol("one")
     versions = []
     for name in ("two", "three"):
         body = await master.request("GET", "/node/snapshot", headers=node_headers(enrolled))
-        directory = verify_snapshot(
-            json.dumps(body).encode(), realm=bytes.fromhex(realm["realm"]), ca_key=ca_key, now=START
-        )
+        directory = replica_of(body, enrolled, realm, START).directory(START)
         versions.append(directory.version)
         await master.enrol(name)
     assert versions == sorted(set(versions))
     assert directory.settings["rekey_interval"] == 120
-    again = await master.request("GET", "/node/snapshot", headers=node_headers(enrolled))
-    assert again == await master.request("GET", "/node/snapshot", headers=node_headers(enrolled))
+    assert {node.name for node in directory.nodes.values()} == {"one", "two"}
 
 
-async def test_certificates_and_snapshot_are_renewed_before_they_end(master: Master) -> None:
+async def test_certificates_and_head_are_renewed_before_they_end(master: Master) -> None:
     realm = await master.realm()
     identity = Identity()
     enrolled = await master.enrol("one", identity=identity)
-    headers, ca_key = node_headers(enrolled), base64.b64decode(enrolled["ca_key"])
-    first = await master.request("GET", "/node/snapshot", headers=headers)
-    master.clock.now += 61 * 86400
-    fresh = identity.descriptor(serial=2, now=master.clock.now)
-    second = await master.request("GET", "/node/snapshot", headers=headers)
-    assert second != first
+    headers = node_headers(enrolled)
+    await master.request("GET", "/node/snapshot", headers=headers)
+    life = master.context.settings.certificate_seconds
+    master.clock.now += life // 2 + 1
+    fresh = identity.descriptor(serial=2, now=master.clock.now, life=10 * life)
     await master.request("PUT", "/node/descriptor", json=fresh, headers=headers)
     body = await master.request("GET", "/node/snapshot", headers=headers)
-    later = master.clock.now + 29 * 86400
-    arguments = {"realm": bytes.fromhex(realm["realm"]), "ca_key": ca_key}
-    assert verify_snapshot(json.dumps(body).encode(), now=later, **arguments).expires > later  # type: ignore[arg-type]
-    entry = strict_json(read_envelope(body, SNAPSHOT_MAX).payload, SNAPSHOT_MAX)["nodes"][0]
-    certificate = strict_json(read_envelope(entry["cert"]).payload, 16_000)
+    later = master.clock.now + life - 1
+    directory = replica_of(body, enrolled, realm, master.clock.now).directory(later)
+    assert {node.not_after for node in directory.nodes.values()} == {later + 1}
+    certificate = strict_json(read_envelope(body["records"][0]["cert"]).payload, 16_000)
     assert certificate["serial"] == 2
-    assert certificate["not_after"] > later
+
+
+async def test_late_node_comes_back_within_its_grace_and_not_after(master: Master) -> None:
+    await master.realm()
+    identity = Identity()
+    enrolled = await master.enrol("one", identity=identity)
+    headers, settings = node_headers(enrolled), master.context.settings
+    master.clock.now += settings.certificate_seconds + settings.grace_seconds
+    fresh = identity.descriptor(serial=2, now=master.clock.now)
+    await master.request("PUT", "/node/descriptor", json=fresh, headers=headers)
+    body = await master.request("GET", "/node/snapshot", headers=headers)
+    assert strict_json(read_envelope(body["records"][0]["cert"]).payload, 16_000)["not_after"] > master.clock.now
+    master.clock.now += settings.certificate_seconds + settings.grace_seconds + 1
+    refused = await master.request("GET", "/node/snapshot", headers=headers, status=403)
+    assert refused["code"] == "certificate-lapsed"
+
+
+async def test_master_whose_clock_went_back_signs_nothing(master: Master) -> None:
+    realm = await master.realm()
+    enrolled = await master.enrol("one")
+    headers = node_headers(enrolled)
+    body = await master.request("GET", "/node/snapshot", headers=headers)
+    master.clock.now -= 3600
+    await master.enrol("two")
+    again = await master.request("GET", "/node/snapshot", headers=headers)
+    assert again["records"] == body["records"]
+    master.clock.now += 3600
+    after = await master.request("GET", "/node/snapshot", headers=headers)
+    with pytest.raises(DirectoryError):
+        replica_of(after, enrolled, realm | {"realm": "00" * 16}, START)
+    assert len(replica_of(after, enrolled, realm, START).directory(START).nodes) == 2
 
 
 def test_init_is_done_once_and_never_over_plain_http_to_the_world(tmp_path: Path) -> None:

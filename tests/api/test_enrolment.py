@@ -16,13 +16,14 @@ from veilnet.enrolment_token import EnrolmentTokenText
 from veilnet.protocol.directory import CERT_CONTEXT, key_id, verify_certificate
 from veilnet.protocol.enrolment import ENROL_CONTEXT
 from veilnet.protocol.envelope import canonical_json, encode_base64, read_envelope, sign_document, strict_json
+from veilnet.protocol.trust import Trust
 
 
 async def test_certificate_says_what_token_and_realm_say(master: Master) -> None:
     realm = await master.realm()
     identity = Identity()
     enrolled = await master.enrol("one", token=await master.token(roles=["conflux", "guardian"]), identity=identity)
-    certificate = verify_certificate(enrolled["certificate"], base64.b64decode(enrolled["ca_key"]), START)
+    certificate = verify_certificate(enrolled["certificate"], Trust.root(base64.b64decode(enrolled["ca_key"])), START)
     assert certificate.key == identity.key
     assert certificate.realm.hex() == realm["realm"]
     assert certificate.roles == {"guardian", "conflux"}

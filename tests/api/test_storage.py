@@ -203,14 +203,14 @@ async def test_the_doctor_names_what_is_wrong(made: MasterSettings) -> None:
     with closing(sqlite3.connect(path)) as database:
         database.executescript(
             "CREATE TABLE theirs (x); PRAGMA foreign_keys=OFF;"
-            "INSERT INTO snapshots (realm_id, version, envelope, renew_at) VALUES ('rlm_gone', 1, '', 0);"
+            "INSERT INTO directory_changes (realm_id) VALUES ('rlm_gone');"
         )
     findings = await examine(made)
     assert failed(findings) == {"file modes", "integrity"}
     assert any("theirs" in finding.found for finding in findings)
     assert all(finding.remedy for finding in findings if not finding.ok)
     with closing(sqlite3.connect(path)) as database:
-        database.execute("DROP TABLE snapshots")
+        database.execute("DROP TABLE directory_changes")
         database.execute("UPDATE alembic_version SET version_num = 'x'")
         database.commit()
     assert {"schema", "tables"} <= failed(await examine(made))

@@ -23,6 +23,7 @@ KEYD_SHELL = {
     "spread",
     "node",
     "node_files",
+    "directory_file",
     "main",
     "__main__",
     "bpf_plane",

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -12,6 +11,7 @@ from fastapi import APIRouter, FastAPI
 
 from veilnet.api.body_limit import BodyLimit
 from veilnet.api.ca import CaStore
+from veilnet.api.clock import WatchedClock
 from veilnet.api.context import Context
 from veilnet.api.db import make_engine
 from veilnet.api.enrolment.endpoints import routes as enrolment
@@ -27,6 +27,7 @@ from veilnet.api.realms.endpoints import routes as realms
 from veilnet.api.schemas import Problem
 from veilnet.api.settings import MasterSettings
 from veilnet.api.snapshots.endpoints import router as snapshots
+from veilnet.api.snapshots.feed import Feeds
 from veilnet.api.storage.upgrade import bring_up_to_date
 from veilnet.api.tokens.endpoints import routes as tokens
 from veilnet.api.topology.endpoints import routes as topology
@@ -35,12 +36,9 @@ BODY_MAX: Final = 1024 * 1024
 _PROBLEM: Final[dict[str, Any]] = {"model": Problem, "content": {"application/problem+json": {}}}
 
 
-def _now() -> int:
-    return int(time.time())
-
-
-def create_app(settings: MasterSettings, clock: Callable[[], int] = _now) -> FastAPI:
+def create_app(settings: MasterSettings, clock: Callable[[], int] | None = None) -> FastAPI:
     """Application whose lifespan owns the database engine and brings the schema up to date."""
+    clock = clock or WatchedClock()
     engine = make_engine(settings.database_url)
 
     @asynccontextmanager
@@ -48,12 +46,14 @@ def create_app(settings: MasterSettings, clock: Callable[[], int] = _now) -> Fas
         await bring_up_to_date(engine, settings.backups_dir)
         async with listening(engine, context.hub):
             yield
+            await app.state.feeds.stop()
         await engine.dispose()
 
     app = FastAPI(title="VeilNet Master", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
     context = Context(settings, engine, CaStore(settings.realms_dir), clock, RateLimiter(settings.rates))
     context.metrics.channels.set_function(context.hub.open_channels)
     app.state.context = context
+    app.state.feeds = Feeds(context)
     app.add_middleware(BodyLimit, limit=BODY_MAX)
     app.add_middleware(MeasureRequests, metrics=context.metrics)
     if (tracer := tracer_of_environment()) is not None:

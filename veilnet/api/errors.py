@@ -43,6 +43,8 @@ TITLES: Final = {
     "token-revoked": "The enrolment token was revoked",
     "token-expired": "The enrolment token has expired",
     "node-revoked": "The node was revoked",
+    "certificate-lapsed": "The node's certificate ended too long ago",
+    "clock-suspect": "The Master's clock can't be right",
     "forbidden": "Not allowed",
     "not-found": "Not found",
     "method-not-allowed": "Method not allowed",
@@ -123,6 +125,13 @@ class PreconditionFailed(ApiError):  # noqa: N818
 
 class TooLarge(ApiError):  # noqa: N818
     status = 413
+
+
+class ClockSuspect(ApiError):  # noqa: N818
+    status = 503
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("clock-suspect", detail)
 
 
 class UnsupportedMedia(ApiError):  # noqa: N818

@@ -19,15 +19,12 @@ class Hub:
         self._connected: Counter[str] = Counter()
 
     @contextmanager
-    def subscribe(self, realm_id: str, node_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set whenever the realm has changed; the subscriber clears it before it looks."""
-        changed = asyncio.Event()
-        self._waiting.setdefault(realm_id, set()).add(changed)
+    def online(self, node_id: str) -> Iterator[None]:
+        """The node has an open channel in this process."""
         self._connected[node_id] += 1
         try:
-            yield changed
+            yield
         finally:
-            self._waiting[realm_id].discard(changed)
             self._connected[node_id] -= 1
 
     @contextmanager

@@ -10,8 +10,10 @@ from veilnet.api.db import Base
 from veilnet.api.idempotency.models import IdempotencyKey
 from veilnet.api.nodes.models import Node
 from veilnet.api.outbox.models import OutboxEvent
+from veilnet.api.policies.models import RealmPolicy
 from veilnet.api.realms.models import Realm
-from veilnet.api.snapshots.models import Snapshot
+from veilnet.api.rotation.models import CaKey
+from veilnet.api.snapshots.models import DirectoryChange, DirectoryHead, DirectoryRecord
 from veilnet.api.tokens.models import EnrolmentToken
 from veilnet.api.topology.models import Edge
 
@@ -19,12 +21,16 @@ __all__ = [
     "ApiToken",
     "AuditEvent",
     "Base",
+    "CaKey",
     "Counter",
+    "DirectoryChange",
+    "DirectoryHead",
+    "DirectoryRecord",
     "Edge",
     "EnrolmentToken",
     "IdempotencyKey",
     "Node",
     "OutboxEvent",
     "Realm",
-    "Snapshot",
+    "RealmPolicy",
 ]

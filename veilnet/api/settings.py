@@ -29,8 +29,14 @@ class MasterSettings(BaseModel):
     tls_fingerprint: str | None
     database_url: str
     heartbeat_seconds: float = Field(default=20, gt=0)
-    certificate_seconds: int = Field(default=90 * DAY, gt=0)
+    certificate_seconds: int = Field(default=7 * DAY, gt=0)
+    """The epoch: for so long a node counts that was revoked while others can't reach the Master."""
+    grace_seconds: int = Field(default=30 * DAY, ge=0)
+    """After its certificate's end, for which a node may still come back without enrolling again."""
     snapshot_seconds: int = Field(default=30 * DAY, gt=0)
+    """Life of a realm's head."""
+    head_renew_seconds: int = Field(default=3600, gt=0)
+    """How often the realm's head is signed anew: nodes learn the time from it."""
     rates: RateSettings = RateSettings()
 
     @property

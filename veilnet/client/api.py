@@ -41,6 +41,7 @@ class Enrolled(TypedDict):
     ipv6_prefix: str
     credential: str
     ca_key: str
+    ca_chain: list[dict[str, str]]
     certificate: dict[str, str]
 
 
@@ -249,9 +250,11 @@ class Api:
         )
         return found
 
-    def get_snapshot(self, *, if_none_match: str | None = None) -> Any:
-        """Get Snapshot"""
-        found: Any = self._transport.call("GET", "/api/v1/node/snapshot", headers={"If-None-Match": if_none_match})
+    def get_snapshot(self, *, if_none_match: str | None = None) -> dict[str, Any]:
+        """Everything that this node may see: the realm's head and its records."""
+        found: dict[str, Any] = self._transport.call(
+            "GET", "/api/v1/node/snapshot", headers={"If-None-Match": if_none_match}
+        )
         return found
 
     def list_nodes(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A node's way to the Master: enrolment once, then signed snapshots for as long as it runs.
+"""A node's way to the Master: enrolment once, then signed records for as long as it runs.
 
-Nothing here is needed for packets to flow: with the Master away a node runs on the last snapshot that verified.
+Nothing here is needed for packets to flow: with the Master away a node runs on the last documents that verified.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import logging
 import random
 import ssl
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from typing import Any, Final
@@ -22,20 +23,20 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from veilnet.enrolment_token import EnrolmentTokenText
+from veilnet.keyd.directory_file import DirectoryFile
 from veilnet.keyd.node_files import NodeError, NodeFiles, NodeInfo, read_info
 from veilnet.protocol.directory import (
     Certificate,
     Directory,
     DirectoryError,
     Endpoint,
-    KnownEntries,
-    Rollback,
+    WrongSigner,
     fingerprint,
+    read_envelope,
     verify_certificate,
-    verify_snapshot,
 )
 from veilnet.protocol.enrolment import EnrolmentClaim, sign_claim
-from veilnet.protocol.envelope import SNAPSHOT_MAX, read_envelope
+from veilnet.protocol.trust import Trust
 from veilnet.tls_pin import PinError, fetch_certificate, pinned_context, system_context
 
 __all__ = ["MasterClient", "NodeError", "NodeFiles", "NodeInfo", "enrol"]
@@ -48,6 +49,10 @@ SILENCE_MAX: Final = 75.0
 DESCRIPTOR_SECONDS: Final = 7 * 86400
 DESCRIPTOR_RENEW_BEFORE: Final = 5 * 86400
 """Renewed two days after it was made: an absence of five days, ours or the Master's, is survived."""
+RESYNC_EVERY: Final = 600
+"""Seconds between two requests for everything."""
+MESSAGE_MAX: Final = 16 * 1024 * 1024
+"""Bytes of one message: 64 records of up to 140 KiB come together."""
 BACKOFF_FIRST: Final = 0.5
 BACKOFF_MAX: Final = 60.0
 
@@ -104,7 +109,9 @@ def _keep(files: NodeFiles, token: EnrolmentTokenText, pem: str | None, answer: 
         ca_key = base64.b64decode(answer["ca_key"], validate=True)
         if fingerprint(ca_key).hex() != token.ca:
             raise NodeError("the Master answered with another realm key than the token pins: do not trust it")
-        certificate = verify_certificate(answer["certificate"], ca_key, now)
+        chain = [read_envelope(item) for item in answer.get("ca_chain", [])]
+        trust = Trust.root(ca_key, bytes.fromhex(token.realm)).extended(chain, 0)
+        certificate = verify_certificate(answer["certificate"], trust, now)
         info, credential = _info(token, certificate, answer), str(answer["credential"])
     except (KeyError, TypeError, ValueError, DirectoryError) as error:
         raise NodeError(f"the Master's answer is not a valid enrolment: {error}") from error
@@ -131,29 +138,41 @@ def _info(token: EnrolmentTokenText, certificate: Certificate, answer: Any) -> N
     )
 
 
+class Resync(NodeError):  # noqa: N818 - named as what has to be done
+    """What came does not follow on what is known: connect again, and say up to where."""
+
+
 class MasterClient:
-    """`snapshots` for ever; `publish` new endpoints. `connected`, `last_error` and `version` are for status."""
+    """`snapshots` for ever; `publish` new endpoints. `connected`, `last_error`, `clock_fault` and `version` are for
+    status."""
 
     def __init__(self, files: NodeFiles, clock: Clock = unix_now, rng: random.Random | None = None) -> None:
         self._files = files
         self._clock = clock
         self._rng = rng or random.Random()
         self._info = read_info(files)
-        self._realm = bytes.fromhex(self._info.realm)
-        self._ca_key = files.ca_key()
+        trust = Trust.root(files.ca_key(), bytes.fromhex(self._info.realm))
+        self._disk = DirectoryFile(files.state_dir)
+        self.replica = self._disk.load(trust, bytes.fromhex(self._info.node), clock())
         self._tls = _tls_context(self._info.url, files.master_pem())
         self._headers = {"Authorization": f"Bearer {files.credential()}"}
         self._uploaded_serial = 0
-        self._known: KnownEntries = {}
+        self._given: Directory | None = None
+        self._last_resync = -RESYNC_EVERY
         self.connected = False
         self.last_error = ""
-        self.version = 0
+        self.clock_fault = ""
+        self.refused: Counter[str] = Counter()
+        """Documents that did not verify, by kind of error."""
+
+    @property
+    def version(self) -> int:
+        return self.replica.version
 
     async def snapshots(self) -> AsyncGenerator[Directory, None]:
-        """Verified directories: the last one from disk, then each newer one that the Master gives. Never ends."""
-        stored = self._stored()
-        if stored is not None:
-            yield stored
+        """Verified directories: the last one from disk, then one for each change that the Master sends. Never ends."""
+        if self.replica.head is not None:
+            yield self._directory()
         delay = BACKOFF_FIRST
         while True:
             try:
@@ -177,59 +196,86 @@ class MasterClient:
             self.last_error = _reason(error)
             _log.warning("descriptor not uploaded yet: %s", self.last_error)
 
-    def _stored(self) -> Directory | None:
-        try:
-            data = (self._files.state_dir / "snapshot.json").read_bytes()
-            return self._verified(data, allow_expired=True)
-        except FileNotFoundError:
-            return None
-        except DirectoryError as error:
-            _log.warning("snapshot on disk is not used: %s", error)
-            return None
+    def _begun(self) -> bool:
+        """Not before we are in it ourselves: links from before a restart must not end because the start is slow."""
+        return self._given is not None or self.replica.owns_itself
 
-    def _verified(self, data: bytes, *, allow_expired: bool = False) -> Directory:
-        directory = verify_snapshot(
-            data,
-            realm=self._realm,
-            ca_key=self._ca_key,
-            now=self._clock(),
-            above=self.version,
-            allow_expired=allow_expired,
-            known=self._known,
-        )
-        self.version = directory.version
-        return directory
+    def _directory(self) -> Directory:
+        self._given = self.replica.directory(self._clock())
+        return self._given
 
     async def _channel(self) -> AsyncGenerator[Directory, None]:
         await self._upload()
         url = f"ws{self._info.url.removeprefix('http')}/api/v1/node/channel?since={self.version}"
         tls = self._tls if url.startswith("wss") else None
         async with connect(
-            url, ssl=tls, additional_headers=self._headers, max_size=SNAPSHOT_MAX, proxy=None, open_timeout=HTTP_TIMEOUT
+            url, ssl=tls, additional_headers=self._headers, max_size=MESSAGE_MAX, proxy=None, open_timeout=HTTP_TIMEOUT
         ) as socket:
             self.connected, self.last_error = True, ""
             while True:
-                directory = self._message(await _receive(socket))
-                if directory is not None:
-                    yield directory
+                if self._message(await _receive(socket)) and self._begun():
+                    yield self._directory()
                 await self._upload()
 
-    def _message(self, text: str | bytes) -> Directory | None:
-        """Directory of a snapshot message; what does not verify is logged and left."""
+    def _message(self, text: str | bytes) -> bool:
+        """Take one message; whether the directory may be another one now. Raises Resync."""
         try:
             message = json.loads(text)
-            if not isinstance(message, dict) or message.get("type") != "snapshot":
-                return None
-            data = read_envelope(message["snapshot"], SNAPSHOT_MAX).encode()
-            directory = self._verified(data)
-        except Rollback:
-            return None  # what we already have, sent again
-        except (ValueError, KeyError, DirectoryError) as error:
-            self.last_error = f"snapshot refused: {error}"
-            _log.error("%s", self.last_error)
-            return None
-        self._files.write("snapshot.json", data)
-        return directory
+            kind = message["type"]
+            if kind == "head":
+                return self._take_head(message["head"])
+            if kind == "records":
+                return self._take_records(message["from"], message["version"], message["records"])
+            return kind == "heartbeat" and self._take_heartbeat(message["version"], message["time"])
+        except (ValueError, KeyError, TypeError) as error:
+            self._refuse(f"message of the Master: {type(error).__name__}", error)
+            return False
+
+    def _take_head(self, head: dict[str, Any]) -> bool:
+        try:
+            taken = self.replica.take_head(head, self._clock())
+        except DirectoryError as error:
+            self._refuse("head", error)
+            return False
+        if taken:
+            self._disk.save(self.replica, head=head)
+        return taken
+
+    def _take_records(self, start: int, version: int, records: list[Any]) -> bool:
+        if start > self.version:
+            raise Resync(f"changes {self.version} to {start} are missing")
+        taken, strangers = [], 0
+        for record in records:
+            try:
+                node = self.replica.take_record(record, self._clock())
+            except DirectoryError as error:
+                self._refuse("record", error)
+                strangers += isinstance(error, WrongSigner)
+            else:
+                taken += [(node, record)] if node is not None else []
+        self.replica.version = max(self.version, int(version))
+        forgotten = self.replica.forget(self._clock())
+        self._disk.save(self.replica, records=taken, forgotten=forgotten)
+        if strangers and self._clock() - self._last_resync >= RESYNC_EVERY:
+            # a head that announced another CA key may have passed us by
+            self._last_resync, self.replica.version = self._clock(), 0
+            raise Resync("records under an unknown CA key: asking for everything")
+        return bool(taken or forgotten)
+
+    def _take_heartbeat(self, version: int, master_time: int) -> bool:
+        """Also the moment to see what time alone has changed."""
+        self.replica.version = max(self.version, int(version))
+        fault = self.replica.clock_fault(self._clock(), int(master_time)) or ""
+        if fault and fault.split(":")[0] != self.clock_fault.split(":")[0]:
+            _log.error("%s", fault)
+        self.clock_fault = fault
+        return self._given is None or self.replica.directory(self._clock()).nodes != self._given.nodes
+
+    def _refuse(self, what: str, error: Exception) -> None:
+        """One bad document costs nothing but itself."""
+        self.refused[type(error).__name__] += 1
+        self.last_error = f"{what} refused: {error}"
+        _log.error("%s", self.last_error)
 
     async def _upload(self) -> None:
         """Renew our descriptor if it is time, and hand the Master the last one if it may not have it."""

@@ -5,7 +5,7 @@ identity.key x25519.key mlkem768.key knock.seed   private: ML-DSA-65 seed 32, X2
 node.json                                         who we are and where the Master is
 ca.key master.pem                                 pinned: realm CA's public key, Master's TLS certificate
 credential                                        bearer for the Master
-descriptor.json snapshot.json                     our last descriptor; the last snapshot that verified
+descriptor.json directory.db                      our last descriptor; what we know of the realm (directory_file.py)
 """
 
 from __future__ import annotations

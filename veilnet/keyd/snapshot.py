@@ -28,6 +28,7 @@ def snapshot(engine: Engine) -> dict[str, Any]:
         },
         "realm": core.directory.realm.hex(),
         "version": core.directory.version,
+        "known": {"nodes": len(core.directory.nodes), "edges": len(core.directory.edges)},
         "suite": PROTOCOL_NAME.decode(),
         "links": [_link(core, link) for _, link in sorted(engine.links.by_index.items())],
         "legs": [_leg(core, leg) for _, leg in sorted(engine.legs.by_label.items())],

@@ -33,6 +33,8 @@ from veilnet.protocol.envelope import (
     sign_document,
     strict_json,
 )
+from veilnet.protocol.policy import TAINTS_MAX, check_taint
+from veilnet.protocol.trust import Trust
 
 CERT_CONTEXT: Final = b"veilnet/cert/1"
 DESCRIPTOR_CONTEXT: Final = b"veilnet/descriptor/1"
@@ -44,7 +46,6 @@ ML_KEM_768_LEN: Final = 1184
 KNOCK_SEED_LEN: Final = 32
 ENDPOINTS_MAX: Final = 8
 ROLES: Final = frozenset({"guardian", "conflux"})
-TAINTS_MAX: Final = 32
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -127,25 +128,37 @@ def sign_descriptor(descriptor: Descriptor, node_key: MLDSA65PrivateKey) -> Enve
     )
 
 
-def verify_certificate(data: bytes | Mapping[str, Any] | Envelope, ca_key: bytes, now: int) -> Certificate:
+def verify_certificate(data: bytes | Mapping[str, Any] | Envelope, trust: Trust, now: int) -> Certificate:
+    certificate = open_certificate(_envelope(data), trust)
+    check_time("certificate", certificate.not_before, certificate.not_after, now)
+    return certificate
+
+
+def open_certificate(envelope: Envelope, trust: Trust) -> Certificate:
+    """A certificate that one of the realm's trusted keys has signed, whatever the time is."""
     # ID1
-    envelope = _envelope(data)
-    if envelope.key != key_id(ca_key) and envelope.key == _claimed_node(envelope):
+    if envelope.key not in map(key_id, trust.keys) and envelope.key == _claimed_node(envelope):
         raise SelfSigned(f"certificate of {envelope.key.hex()} is signed by the node itself")
-    fields = Fields(open_envelope(envelope, ca_key, CERT_CONTEXT), "certificate")
+    fields = Fields(open_envelope(envelope, trust.signer(envelope.key), CERT_CONTEXT), "certificate")
     certificate = _read_certificate(fields)
-    if certificate.realm != key_id(ca_key):
+    if certificate.realm != trust.realm:
         raise WrongRealm(f"certificate is of realm {certificate.realm.hex()}")
     if certificate.node != key_id(certificate.key):
         raise MalformedDocument("certificate: node id is not the id of its key")
-    check_time("certificate", certificate.not_before, certificate.not_after, now)
     return certificate
 
 
 def verify_descriptor(data: bytes | Mapping[str, Any] | Envelope, node_key: bytes, now: int) -> Descriptor:
     """`node_key` is the ML-DSA-65 public key of the node's verified certificate."""
+    descriptor = open_descriptor(_envelope(data), node_key)
+    check_time("descriptor", descriptor.issued, descriptor.expires, now)
+    return descriptor
+
+
+def open_descriptor(envelope: Envelope, node_key: bytes) -> Descriptor:
+    """A descriptor that the node has signed, whatever the time is."""
     # ID2
-    fields = Fields(open_envelope(_envelope(data), node_key, DESCRIPTOR_CONTEXT), "descriptor")
+    fields = Fields(open_envelope(envelope, node_key, DESCRIPTOR_CONTEXT), "descriptor")
     descriptor = Descriptor(
         node=fields.id("node"),
         serial=fields.integer("serial"),
@@ -155,13 +168,16 @@ def verify_descriptor(data: bytes | Mapping[str, Any] | Envelope, node_key: byte
         endpoints=tuple(_endpoint(item) for item in fields.array("endpoints", ENDPOINTS_MAX)),
         issued=fields.integer("issued"),
         expires=fields.integer("expires"),
-        taints=fields.texts("taints", TAINTS_MAX) if fields.has("taints") else None,
+        taints=_taints(fields) if fields.has("taints") else None,
     )
     fields.end()
     if descriptor.node != key_id(node_key):
         raise WrongSigner("descriptor describes another node than its signer")
-    check_time("descriptor", descriptor.issued, descriptor.expires, now)
     return descriptor
+
+
+def _taints(fields: Fields) -> frozenset[str]:
+    return frozenset(check_taint(taint) for taint in fields.texts("taints", TAINTS_MAX))
 
 
 def _envelope(data: bytes | Mapping[str, Any] | Envelope) -> Envelope:
@@ -185,7 +201,7 @@ def _read_certificate(fields: Fields) -> Certificate:
         roles=fields.texts("roles", len(ROLES)),
         ipv4=_address(IPv4Address, fields.text("ipv4")),
         ipv6=_address(IPv6Address, fields.text("ipv6")),
-        taints=fields.texts("taints", TAINTS_MAX),
+        taints=_taints(fields),
         serial=fields.integer("serial"),
         not_before=fields.integer("not_before"),
         not_after=fields.integer("not_after"),

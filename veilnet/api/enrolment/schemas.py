@@ -34,6 +34,8 @@ class Enrolled(Out):
     ipv6_prefix: IPv6Network
     credential: str
     ca_key: str
+    ca_chain: list[dict[str, str]]
+    """Successions from that key to the one that signs now."""
     certificate: dict[str, str]
 
 

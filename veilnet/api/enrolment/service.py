@@ -19,6 +19,7 @@ from veilnet.api.platform.call import Call
 from veilnet.api.realms.models import Realm
 from veilnet.api.realms.repository import RealmRepository
 from veilnet.api.realms.service import ula_address
+from veilnet.api.rotation.authority import authority
 from veilnet.api.secrets import bearer, new_secret, quick_hash
 from veilnet.api.snapshots.certificates import issue_certificate
 from veilnet.api.tokens.models import EnrolmentToken
@@ -45,7 +46,7 @@ async def enrol(call: Call, body: EnrolmentRequest) -> Enrolled:
     elif node.token_id != token.id:
         raise Conflict("name-taken", f"this identity is already enrolled as {node.name}")
     await _take_descriptor(session, node, body, now)
-    answer = await _answer(session, realm, node)
+    answer = await _answer(session, context, realm, node)
     call.audit(node.id, realm.id, after=Joined(node_id=node.node_id, name=node.name, token_id=token.id))
     call.emit("node.enrolled", realm.id, node.id, {"name": node.name, "node_id": node.node_id})
     return answer
@@ -75,6 +76,7 @@ async def _new_node(
         node_id=node_id.hex(),
         name=name,
         roles=token.roles,
+        taints=[],
         ipv4=str(free_ipv4(IPv4Network(realm.ipv4_range), await nodes.used_ipv4(realm.id))),
         ipv6=str(ula_address(IPv6Network(realm.ipv6_prefix), node_id)),
         public_key=base64.b64encode(claim.key).decode(),
@@ -84,7 +86,8 @@ async def _new_node(
         last_seen_at=None,
         revoked_at=None,
     )
-    issue_certificate(row, context.cas.key(realm.wire_id), now, context.settings.certificate_seconds)
+    ca = await authority(session, context.cas, realm)
+    issue_certificate(row, ca, now, context.settings.certificate_seconds)
     return row
 
 
@@ -95,11 +98,12 @@ async def _take_descriptor(session: AsyncSession, node: Node, body: EnrolmentReq
         await RealmRepository(session).bump(node.realm_id)
 
 
-async def _answer(session: AsyncSession, realm: Realm, node: Node) -> Enrolled:
+async def _answer(session: AsyncSession, context: Context, realm: Realm, node: Node) -> Enrolled:
     """A fresh credential each time: only its hash is kept, so the old one can't be shown again."""
     secret = new_secret()
     node.credential_hash = quick_hash(secret)
     await NodeRepository(session).add(node)
+    ca = await authority(session, context.cas, realm)
     return Enrolled.model_validate(
         {
             "id": node.id,
@@ -112,6 +116,7 @@ async def _answer(session: AsyncSession, realm: Realm, node: Node) -> Enrolled:
             "ipv6_prefix": realm.ipv6_prefix,
             "credential": bearer("vnn", node.id, secret),
             "ca_key": realm.ca_key,
+            "ca_chain": [envelope.as_json() for envelope in ca.chain],
             "certificate": node.certificate,
         }
     )

@@ -29,6 +29,8 @@ class Node(VersionedEntity):
     roles: Mapped[list[str]] = mapped_column(JSON)
     ipv4: Mapped[str]
     ipv6: Mapped[str]
+    taints: Mapped[list[str]] = mapped_column(JSON, default=list)
+    """Granted by an administrator, signed into the certificate."""
     certificate: Mapped[dict[str, str]] = mapped_column(JSON)
     certificate_serial: Mapped[int]
     certificate_not_after: Mapped[int]

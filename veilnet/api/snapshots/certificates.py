@@ -1,37 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Certificates of nodes: issued at enrolment, renewed by the snapshot in which they stand."""
+"""Certificates of nodes: issued at enrolment, renewed with the record in which they stand.
+
+A certificate lives `certificate_seconds` and is renewed after half of that, while its node shows signs of life: a
+descriptor that has not run out. A node that comes back later gets a new one with its next descriptor, up to
+`grace_seconds` after the old one has ended; after that it has to enrol again.
+"""
 
 from __future__ import annotations
 
 import base64
 from ipaddress import IPv4Address, IPv6Address
 
-from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
-
 from veilnet.api.nodes.models import Node
-from veilnet.protocol.directory import CLOCK_SKEW, Certificate, key_id, sign_certificate
+from veilnet.api.rotation.authority import Authority
+from veilnet.protocol.documents import CLOCK_SKEW, Certificate, sign_certificate
+from veilnet.protocol.envelope import Fields, read_envelope, strict_json
+
+NEVER = 2**62
 
 
-def issue_certificate(row: Node, ca_key: MLDSA65PrivateKey, now: int, seconds: int) -> None:
+def issue_certificate(row: Node, authority: Authority, now: int, seconds: int) -> None:
     """A new certificate for the node's key, with the next serial."""
     row.certificate_serial += 1
     row.certificate_not_after = now + seconds
     certificate = Certificate(
-        realm=key_id(ca_key.public_key().public_bytes_raw()),
+        realm=authority.realm,
         node=bytes.fromhex(row.node_id),
         key=base64.b64decode(row.public_key),
         name=row.name,
         roles=frozenset(row.roles),
         ipv4=IPv4Address(row.ipv4),
         ipv6=IPv6Address(row.ipv6),
-        taints=frozenset(),
+        taints=frozenset(row.taints),
         serial=row.certificate_serial,
         not_before=now - CLOCK_SKEW,  # a node whose clock is a little behind must accept it at once
         not_after=row.certificate_not_after,
     )
-    row.certificate = sign_certificate(certificate, ca_key).as_json()
+    row.certificate = sign_certificate(certificate, authority.key).as_json()
 
 
-def renew_at(row: Node, seconds: int) -> int:
-    """When two thirds of a certificate's life are over: early enough for a node that is often away."""
-    return row.certificate_not_after - seconds // 3
+def renew_at(row: Node, now: int, seconds: int) -> int:
+    """When half of a certificate's life is over: early enough for a node that is often away."""
+    return NEVER if row.descriptor_expires <= now else row.certificate_not_after - seconds // 2
+
+
+def is_due(row: Node, authority: Authority, now: int, seconds: int) -> bool:
+    """Whether the certificate no longer says what it should, is another key's, or is old."""
+    if row.certificate["key"] != authority.signer or not _says(row):
+        return True
+    return now >= renew_at(row, now, seconds)
+
+
+def _says(row: Node) -> bool:
+    envelope = read_envelope(row.certificate)
+    fields = Fields(strict_json(envelope.payload, len(envelope.payload)), "certificate")
+    stated = (fields.text("name"), fields.texts("roles", 8), fields.texts("taints", 64), fields.text("ipv4"))
+    return stated == (row.name, frozenset(row.roles), frozenset(row.taints), row.ipv4)

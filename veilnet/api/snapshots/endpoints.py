@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a node asks the Master for: the snapshot once, or pushed over a channel that the node opens.
+"""What a node asks the Master for: its view of the realm once, or pushed over a channel that the node opens.
 
-Channel messages are JSON texts. Master to node: `{"type": "snapshot", "snapshot": envelope}`, `{"type": "heartbeat"}`.
+Channel messages are JSON texts from Master to node:
+    {"type": "head", "head": envelope}
+    {"type": "records", "from": F, "version": V, "records": [record, ...]}   all that changed for this node after F,
+    up to V {"type": "heartbeat", "version": V, "time": unix seconds}
 The node has nothing to say yet; what it sends is read and thrown away.
 """
 
@@ -9,85 +12,126 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Annotated, Final
+import json
+from typing import Annotated, Any, Final
 
-from fastapi import Query, Response, WebSocket, WebSocketDisconnect
-from fastapi.responses import JSONResponse
+from fastapi import Query, WebSocket, WebSocketDisconnect
+from starlette.requests import HTTPConnection
 
 from veilnet.api.context import Context
 from veilnet.api.db import read_session, write_session
 from veilnet.api.deps import get_context, require_node
-from veilnet.api.errors import ApiError, error_response
+from veilnet.api.errors import ApiError, Forbidden, error_response
 from veilnet.api.nodes.models import Node
 from veilnet.api.nodes.repository import NodeRepository
 from veilnet.api.platform.access import NODE
 from veilnet.api.platform.call import CallDep
 from veilnet.api.platform.routing import Routes
-from veilnet.api.snapshots import service
+from veilnet.api.snapshots.feed import Channel, Feed, Feeds
 
 routes = Routes("/node", rule=NODE)
 router = routes.router
 
-CLOSE_REVOKED: Final = 4403
+CLOSE_CODES: Final = {"node-revoked": 4403, "resync": 4409}
+"""4409: too slow or out of step; connect again, and the rest follows."""
 
 
-@routes.get("/snapshot", "get_snapshot", response_class=JSONResponse)
-async def get_snapshot(call: CallDep) -> Response:
-    snapshot = await service.current(call.context, call.node.realm_id)
-    return Response(snapshot.envelope, media_type="application/json")
+def get_feeds(connection: HTTPConnection) -> Feeds:
+    feeds: Feeds = connection.app.state.feeds
+    return feeds
+
+
+@routes.get("/snapshot", "get_snapshot")
+async def get_snapshot(call: CallDep, connection: HTTPConnection) -> dict[str, Any]:
+    """Everything that this node may see: the realm's head and its records."""
+    node = call.node
+    check_grace(node, call.context)
+    feed, head, texts = get_feeds(connection).of(node.realm_id), None, []
+    await feed.turn(due=True)
+    with feed.join(bytes.fromhex(node.node_id), 0) as channel:
+        async for _, found, records in feed.opening(channel):
+            head = found or head
+            texts += records
+    records = [json.loads(text) for text in texts]
+    return {"version": feed.version, "head": json.loads(head) if head else None, "records": records}
 
 
 @router.websocket("/channel")
 async def channel(socket: WebSocket, since: Annotated[int, Query(ge=0)] = 0) -> None:
-    """Pushes every snapshot newer than `since`."""
+    """Pushes what is newer than `since`, then every change."""
     context = get_context(socket)
     try:
         node = await require_node(socket)
+        check_grace(node, context)
     except ApiError as error:
         await socket.send_denial_response(error_response(error))
         return
     await socket.accept()
-    reader = asyncio.create_task(_read_until_closed(socket))
-    try:
-        await _push(socket, context, node, since, reader)
-    except (WebSocketDisconnect, RuntimeError):  # RuntimeError: sent into a connection that was just closed
-        pass
-    finally:
-        reader.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await reader
+    feed = get_feeds(socket).of(node.realm_id)
+    with context.hub.online(node.id), feed.join(bytes.fromhex(node.node_id), since) as joined:
+        reader = asyncio.create_task(_read_until_closed(socket, joined))
         await _touch(context, node.id)
-
-
-async def _push(socket: WebSocket, context: Context, node: Node, sent: int, reader: asyncio.Task[None]) -> None:
+        try:
+            await _push(socket, context, feed, joined, node.id)
+        except (WebSocketDisconnect, RuntimeError):  # RuntimeError: sent into a connection that was just closed
+            pass
+        finally:
+            reader.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await reader
     await _touch(context, node.id)
-    with context.hub.subscribe(node.realm_id, node.id) as changed:
-        while not reader.done():
-            changed.clear()
-            if await _is_revoked(context, node.id):
-                await socket.close(CLOSE_REVOKED, "node-revoked")
-                return
-            snapshot = await service.current(context, node.realm_id)
-            if snapshot.version > sent:
-                await socket.send_text(f'{{"type":"snapshot","snapshot":{snapshot.envelope}}}')
-                sent = snapshot.version
-            else:
-                await socket.send_text('{"type":"heartbeat"}')
-            await _wait(changed, reader, context.settings.heartbeat_seconds)
 
 
-async def _wait(changed: asyncio.Event, reader: asyncio.Task[None], seconds: float) -> None:
-    waiter = asyncio.create_task(changed.wait())
-    await asyncio.wait({waiter, reader}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    waiter.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await waiter
+def check_grace(node: Node, context: Context) -> None:
+    """A node may come late, but not for ever."""
+    late = context.clock() - node.certificate_not_after - context.settings.grace_seconds
+    if late > 0:
+        detail = f"node {node.name}'s certificate ended too long ago: revoke it and enrol the host again"
+        raise Forbidden("certificate-lapsed", detail)
 
 
-async def _read_until_closed(socket: WebSocket) -> None:
+async def _push(socket: WebSocket, context: Context, feed: Feed, channel: Channel, row_id: str) -> None:
+    async for version, head, records in feed.opening(channel):
+        await _send(socket, channel, version, head, records)
+    while True:
+        if channel.closed:
+            if channel.closed in CLOSE_CODES:
+                await socket.close(CLOSE_CODES[channel.closed], channel.closed)
+            return
+        try:
+            async with asyncio.timeout(context.settings.heartbeat_seconds):
+                message = await channel.queue.get()
+        except TimeoutError:
+            await _heartbeat(socket, context, feed, channel, row_id)
+        else:
+            await _send(socket, channel, *message)
+
+
+async def _send(socket: WebSocket, channel: Channel, version: int, head: str | None, records: list[str]) -> None:
+    if head is not None:
+        await socket.send_text(f'{{"type":"head","head":{head}}}')
+    if records or version > channel.sent:
+        about = f'"from":{channel.sent},"version":{max(version, channel.sent)}'
+        await socket.send_text(f'{{"type":"records",{about},"records":[{",".join(records)}]}}')
+        channel.sent = max(version, channel.sent)
+
+
+async def _heartbeat(socket: WebSocket, context: Context, feed: Feed, channel: Channel, row_id: str) -> None:
+    """Nothing has come for a while: so the node knows all up to the feed's version."""
+    if not feed.knows(channel.node_id) and await _is_revoked(context, row_id):
+        channel.closed = "node-revoked"
+        return
+    if channel.queue.empty():
+        channel.sent = max(channel.sent, feed.version)
+    await socket.send_text(f'{{"type":"heartbeat","version":{channel.sent},"time":{context.clock()}}}')
+
+
+async def _read_until_closed(socket: WebSocket, channel: Channel) -> None:
     with contextlib.suppress(WebSocketDisconnect):
         while True:
             await socket.receive_text()
+    channel.closed = channel.closed or "left"
+    channel.put(channel.sent, None, [])
 
 
 async def _is_revoked(context: Context, row_id: str) -> bool:

@@ -1,17 +1,107 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+from sqlalchemy import delete, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from veilnet.api.snapshots.models import Snapshot
+from veilnet.api.nodes.models import Node
+from veilnet.api.snapshots.models import DirectoryChange, DirectoryHead, DirectoryRecord
+from veilnet.api.topology.models import Edge
 
 
-class SnapshotRepository:
+class Known(NamedTuple):
+    """A record without its document."""
+
+    row_id: str
+    version: int
+    facts_version: int
+    facts: dict[str, Any]
+    gone: bool
+
+
+class Neighbour(NamedTuple):
+    node_id: str
+    roles: list[str]
+
+
+class DirectoryRepository:
     def __init__(self, session: AsyncSession) -> None:
         self.session = session
 
-    async def last(self, realm_id: str) -> Snapshot | None:
-        return await self.session.get(Snapshot, realm_id)
+    # ---- what has to be signed -------------------------------------------------------------------------------------
 
-    async def store(self, snapshot: Snapshot) -> Snapshot:
-        return await self.session.merge(snapshot)
+    async def mark(self, realm_id: str, node_ids: Collection[str | None]) -> None:
+        rows = [{"realm_id": realm_id, "node_id": node_id} for node_id in node_ids]
+        if rows:
+            await self.session.execute(insert(DirectoryChange), rows)
+
+    async def changes(self, realm_id: str, limit: int) -> list[DirectoryChange]:
+        query = select(DirectoryChange).where(DirectoryChange.realm_id == realm_id)
+        return list(await self.session.scalars(query.order_by(DirectoryChange.id).limit(limit)))
+
+    async def done(self, changes: Collection[DirectoryChange]) -> None:
+        ids = [change.id for change in changes]
+        await self.session.execute(delete(DirectoryChange).where(DirectoryChange.id.in_(ids)))
+
+    async def due(self, realm_id: str, now: int, signer: str, limit: int) -> list[str]:
+        """Nodes whose certificate is due, or whose record another key has signed."""
+        query = select(DirectoryRecord.node_id).where(
+            DirectoryRecord.realm_id == realm_id,
+            ~DirectoryRecord.gone,
+            or_(DirectoryRecord.renew_at <= now, DirectoryRecord.signer != signer),
+        )
+        return list(await self.session.scalars(query.order_by(DirectoryRecord.renew_at).limit(limit)))
+
+    async def unrecorded(self, realm_id: str) -> list[str]:
+        """Nodes of a database that is older than this table."""
+        query = select(Node.id).outerjoin(DirectoryRecord, DirectoryRecord.node_id == Node.id)
+        query = query.where(Node.realm_id == realm_id, Node.revoked_at.is_(None), DirectoryRecord.node_id.is_(None))
+        return list(await self.session.scalars(query))
+
+    async def signed_by_others(self, realm_id: str, signer: str) -> int:
+        query = select(DirectoryRecord.node_id).where(
+            DirectoryRecord.realm_id == realm_id, ~DirectoryRecord.gone, DirectoryRecord.signer != signer
+        )
+        return len(list(await self.session.scalars(query)))
+
+    # ---- records and head ------------------------------------------------------------------------------------------
+
+    async def record(self, node_id: str) -> DirectoryRecord | None:
+        return await self.session.get(DirectoryRecord, node_id)
+
+    async def head(self, realm_id: str) -> DirectoryHead | None:
+        return await self.session.get(DirectoryHead, realm_id)
+
+    async def store(self, row: DirectoryRecord | DirectoryHead) -> None:
+        await self.session.merge(row)
+
+    async def since(self, realm_id: str, version: int) -> list[DirectoryRecord]:
+        query = select(DirectoryRecord).where(DirectoryRecord.realm_id == realm_id, DirectoryRecord.version > version)
+        return list(await self.session.scalars(query.order_by(DirectoryRecord.version)))
+
+    async def known(self, realm_id: str) -> list[Known]:
+        r = DirectoryRecord
+        query = select(r.node_id, r.version, r.facts_version, r.facts, r.gone).where(r.realm_id == realm_id)
+        return [Known(*row) for row in await self.session.execute(query)]
+
+    async def documents(self, node_ids: Collection[str]) -> list[str]:
+        query = select(DirectoryRecord.document).where(DirectoryRecord.node_id.in_(node_ids))
+        return list(await self.session.scalars(query))
+
+    # ---- what records are made of ----------------------------------------------------------------------------------
+
+    async def neighbours(self, node_row_id: str) -> list[Neighbour]:
+        other = Node.__table__.alias()
+        query = select(other.c.node_id, other.c.roles).select_from(
+            Edge.__table__.join(
+                other,
+                or_(
+                    (Edge.a_id == node_row_id) & (other.c.id == Edge.b_id),
+                    (Edge.b_id == node_row_id) & (other.c.id == Edge.a_id),
+                ),
+            )
+        )
+        return [Neighbour(*row) for row in await self.session.execute(query)]

@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One realm's feed in this process: what changed goes to the open channels of those who may see it, and to no others.
+
+A change costs as much as it has viewers: they are found by index (`DirectoryIndex`), each record is read once and is
+the same
+text for all. A channel that joins is in the feed before its first records are read, so nothing falls in between; nodes
+ignore what they get twice. A replica's feed is woken by the hub; it also looks by itself at every heartbeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from veilnet.api.context import Context
+from veilnet.api.db import read_session
+from veilnet.api.errors import ApiError
+from veilnet.api.snapshots.index import DirectoryIndex, Facts
+from veilnet.api.snapshots.models import DirectoryHead, DirectoryRecord
+from veilnet.api.snapshots.publisher import mark_due, publish
+from veilnet.api.snapshots.repository import DirectoryRepository
+from veilnet.protocol.policy import read_policy
+
+_log = logging.getLogger("veilnet.api.feed")
+
+BACKLOG_MAX: Final = 512
+"""Messages that wait for one channel; who is slower than that is sent away and resumes where it was."""
+CHUNK: Final = 64
+"""Records in one message of the first answer."""
+
+
+@dataclass(eq=False)
+class Channel:
+    """One open channel. `sent` is the version that its node has been told of."""
+
+    node_id: bytes
+    sent: int
+    queue: asyncio.Queue[tuple[int, str | None, list[str]]] = field(default_factory=lambda: asyncio.Queue(BACKLOG_MAX))
+    """(version, head or None, records), in order."""
+    closed: str = ""
+    """Why it must end."""
+
+    def put(self, version: int, head: str | None, records: list[str]) -> None:
+        try:
+            self.queue.put_nowait((version, head, records))
+        except asyncio.QueueFull:
+            self.closed = "resync"
+
+
+class Feed:
+    def __init__(self, context: Context, realm_id: str) -> None:
+        self._context, self._realm_id = context, realm_id
+        self._index = DirectoryIndex()
+        self._channels: defaultdict[bytes, set[Channel]] = defaultdict(set)
+        self._ready = asyncio.Event()
+        self._turning = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self._head: str | None = None
+        self._head_version = self._policy_version = 0
+        self._buried: list[tuple[int, str]] = []
+        """(version, row id) of nodes that are gone."""
+        self._gained: defaultdict[bytes, set[bytes]] = defaultdict(set)
+        """node → nodes that it sees since now."""
+        self.version = 0
+        self.fault = ""
+        """Why nothing can be signed at present."""
+
+    # ---- channels --------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def join(self, node_id: bytes, since: int) -> Iterator[Channel]:
+        channel = Channel(node_id, since)
+        self._channels[node_id].add(channel)
+        if self._task is None or self._task.done():
+            self._ready.clear()
+            self._task = asyncio.create_task(self._run())
+        try:
+            yield channel
+        finally:
+            self._channels[node_id].discard(channel)
+            if not self._channels[node_id]:
+                del self._channels[node_id]
+
+    def knows(self, node_id: bytes) -> bool:
+        return node_id in self._index.facts
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def opening(self, channel: Channel) -> AsyncIterator[tuple[int, str | None, list[str]]]:
+        """The first messages of a channel: the head and what is newer than `channel.sent`, all of it if need be."""
+        await self._ready.wait()
+        since, version = channel.sent, self.version
+        if self._head is not None and since < self._head_version:
+            yield since, self._head, []
+        wanted = self._newer(channel.node_id, since)
+        for place in range(0, len(wanted), CHUNK):
+            async with read_session(self._context.engine) as session:
+                texts = await DirectoryRepository(session).documents(wanted[place : place + CHUNK])
+            last = place + CHUNK >= len(wanted)
+            yield version if last else since, None, texts
+        if not wanted:
+            yield version, None, []
+
+    def _newer(self, node_id: bytes, since: int) -> list[str]:
+        """Row ids of the records to open with. Whoever sees others since then gets all that it sees."""
+        own = self._index.facts.get(node_id)
+        seen = [self._index.facts[other] for other in self._index.sight(node_id)]
+        if own is None or since < max(own.facts_version, self._policy_version):
+            return [facts.row_id for facts in seen]
+        return [facts.row_id for facts in seen if facts.version > since] + [
+            row_id for version, row_id in self._buried if version > since
+        ]
+
+    # ---- the task ----------------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        """Until the last channel has been gone for one heartbeat."""
+        due = True
+        with self._context.hub.waiting(self._realm_id) as changed:
+            while True:
+                changed.clear()
+                await self.turn(due=due)
+                due = not await _set_within(changed, self._context.settings.heartbeat_seconds)
+                if due and not self._channels:
+                    return
+
+    async def turn(self, *, due: bool = False) -> None:
+        """Sign what waits and send what is signed."""
+        async with self._turning:
+            await self._publish(due=due)
+            try:
+                await self._dispatch()
+            except Exception:
+                _log.exception("realm %s: feed failed, it tries again", self._realm_id)
+
+    async def _publish(self, *, due: bool) -> None:
+        """Sign what waits; `due`: look for certificates to renew, too. A fault here stops nothing that is signed."""
+        try:
+            if due:
+                await mark_due(self._context, self._realm_id)
+            await publish(self._context, self._realm_id)
+        except ApiError as error:
+            self.fault = error.detail
+            _log.error("realm %s: nothing is signed: %s", self._realm_id, error.detail)
+        except Exception:
+            self.fault = "the Master can't sign: see its log"
+            _log.exception("realm %s: nothing is signed", self._realm_id)
+        else:
+            self.fault = ""
+
+    async def _dispatch(self) -> None:
+        if not self._ready.is_set():
+            await self._load()
+            self._ready.set()
+            return
+        async with read_session(self._context.engine) as session:
+            directory = DirectoryRepository(session)
+            head, records = await directory.head(self._realm_id), await directory.since(self._realm_id, self.version)
+        version = max([self.version, *(record.version for record in records), head.version if head else 0])
+        if head is not None and head.version > self._head_version:
+            await self._new_head(head)
+        self._new_records(records, version)
+        await self._show(self._gained, version)
+        self.version = version
+
+    async def _load(self) -> None:
+        async with read_session(self._context.engine) as session:
+            directory = DirectoryRepository(session)
+            head, known = await directory.head(self._realm_id), await directory.known(self._realm_id)
+        self._index = DirectoryIndex()
+        for item in known:
+            if item.gone:
+                self._buried.append((item.version, item.row_id))
+            else:
+                self._index.put(Facts.of(item.row_id, item.facts, item.version, item.facts_version))
+        if head is not None:
+            self._take_head(head)
+        self.version = max([0, *(item.version for item in known), self._head_version])
+
+    def _take_head(self, head: DirectoryHead) -> None:
+        self._head, self._head_version = head.document, head.version
+        self._policy_version = head.policy_version
+        self._index.policy = read_policy(head.policy)
+
+    async def _new_head(self, head: DirectoryHead) -> None:
+        """To everybody; with another policy also what it lets them see."""
+        policy_changed = head.policy_version > self._policy_version
+        before = {node: self._index.sight(node) for node in self._channels} if policy_changed else {}
+        self._take_head(head)
+        for channel in self._all():
+            channel.put(channel.sent, head.document, [])
+        for node, seen in before.items():
+            self._gained[node] |= self._index.sight(node) - seen
+
+    def _new_records(self, records: Collection[DirectoryRecord], version: int) -> None:
+        texts: defaultdict[Channel, list[str]] = defaultdict(list)
+        for record in records:
+            for channel in self._viewers(record):
+                texts[channel].append(record.document)
+        for channel, found in texts.items():
+            channel.put(version, None, found)
+
+    def _viewers(self, record: DirectoryRecord) -> list[Channel]:
+        """Channels whose node saw the old record or sees the new one. Notes what the node itself sees from now on."""
+        facts = Facts.of(record.node_id, record.facts, record.version, record.facts_version)
+        node = facts.node_id
+        viewers, sight = self._index.audience(node), self._index.sight(node)
+        if record.gone:
+            self._index.remove(node)
+            self._buried.append((record.version, record.node_id))
+        else:
+            self._index.put(facts)
+            viewers |= self._index.audience(node)
+            if node in self._channels:
+                self._gained[node] |= self._index.sight(node) - sight - {node}
+        found = [channel for viewer in viewers | {node} for channel in self._channels.get(viewer, ())]
+        if record.gone:
+            for channel in self._channels.get(node, ()):
+                channel.closed = "node-revoked"
+                channel.put(record.version, None, [])
+        return found
+
+    async def _show(self, gained: dict[bytes, set[bytes]], version: int) -> None:
+        """Records that did not change and that a node may see since now."""
+        for node, others in gained.items():
+            rows = [facts.row_id for other in others if (facts := self._index.facts.get(other))]
+            for place in range(0, len(rows), CHUNK):
+                async with read_session(self._context.engine) as session:
+                    texts = await DirectoryRepository(session).documents(rows[place : place + CHUNK])
+                for channel in self._channels.get(node, ()):
+                    channel.put(version, None, texts)
+        gained.clear()
+
+    def _all(self) -> list[Channel]:
+        return [channel for channels in self._channels.values() for channel in channels]
+
+
+class Feeds:
+    """The feeds of this process, one a realm."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._feeds: dict[str, Feed] = {}
+
+    def of(self, realm_id: str) -> Feed:
+        if realm_id not in self._feeds:
+            self._feeds[realm_id] = Feed(self._context, realm_id)
+        return self._feeds[realm_id]
+
+    async def stop(self) -> None:
+        for feed in self._feeds.values():
+            await feed.stop()
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False
