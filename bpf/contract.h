@@ -267,7 +267,7 @@ struct veil_event_share { /* one entry: how much of the ring is taken, by who ma
 };
 
 /* ---- what keyd needs to go on after a restart: sessions as it packed them, never read by BPF ------------------- */
-#define VEIL_STATES 16384
+#define VEIL_STATES 32768 /* more than all limits of links, streams (with circuit and peer) and relayed circuits add up to */
 #define VEIL_STATE_LEN 1008
 
 struct veil_state_key {

@@ -12,7 +12,7 @@ import ctypes
 _be16 = ctypes.c_uint16.__ctype_be__
 _be32 = ctypes.c_uint32.__ctype_be__
 
-SCHEMA_HASH = "37e5d1ddfecf1d0f"
+SCHEMA_HASH = "c9f4c8de9a196a7e"
 
 SCHEMA = 1
 TAG_LEN = 8
@@ -81,7 +81,7 @@ EVENT_NO_STREAM = 3
 PART_KNOCK = 0
 PART_TRANSIT = 1
 PART_WAIT = 2
-STATES = 16384
+STATES = 32768
 STATE_LEN = 1008
 CTL_F_EMIT = 1
 UNSET = 0

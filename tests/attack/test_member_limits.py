@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from tests.keyd.net import Net, Node
 from veilnet import contract as c
+from veilnet.keyd.legs import LEGS_MAX
 from veilnet.keyd.link import Link
 from veilnet.keyd.links import LINKS_PER_PEER
 from veilnet.keyd.state import Link as State
@@ -71,7 +72,8 @@ def test_circuits_leave_room_for_the_records_of_links_and_streams() -> None:
         for number in range(1, guardian.engine.core.settings.circuits_per_link + 1):
             guardian.engine.legs.on_create(link, Create(number, number))
     records = guardian.plane.load_states()
-    assert sum(kind == Kind.LEG for kind, _ in records) <= c.STATES // 2
+    assert sum(kind == Kind.LEG for kind, _ in records) <= LEGS_MAX
+    assert LEGS_MAX + c.LINKS + 3 * c.STREAMS <= c.STATES
     assert len(records) < c.STATES
 
 

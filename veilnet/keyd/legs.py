@@ -25,8 +25,8 @@ from veilnet.protocol.session import Session
 
 UNUSED_TIME: Final = 60.0
 """Seconds after which a circuit that was created and never used is taken for forgotten."""
-LEGS_MAX: Final = STATES // 2
-"""The other half of the records is for links, streams and peers."""
+LEGS_MAX: Final = STATES // 4
+"""A link has a record, a stream up to three (its own, its circuit, its peer): there is always room for all of them."""
 
 
 @dataclass(eq=False, slots=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cached_property
 
 from veilnet.keyd.core import Core
@@ -19,6 +20,8 @@ class Peers:
         self.provider = provider
         self._numbers: dict[bytes, int] = {}
         self._nodes: dict[int, bytes] = {}
+        self._last_number = 0
+        self._recorded: set[bytes] = set()
         self._realm = b""
         self._responder: Responder | None = None
         self.own_schedule = KnockSchedule(core.own.knock_seed)
@@ -84,12 +87,27 @@ class Peers:
         raise RemoteError(Reason.KIND, "handshake body")
 
     def number(self, node_id: bytes) -> int:
-        """Small number of a node in routes and streams; stable over restarts."""
+        """Number of a node in routes and streams; no number is given twice in one run."""
         if node_id not in self._numbers:
-            number = next(i for i in range(1, len(self._nodes) + 2) if i not in self._nodes)
-            self._numbers[node_id], self._nodes[number] = number, node_id
-            self._core.store.save(Kind.PEER, number, {"node": node_id.hex()})
+            self._last_number += 1
+            self._numbers[node_id], self._nodes[self._last_number] = self._last_number, node_id
         return self._numbers[node_id]
+
+    def record(self, node_id: bytes) -> int:
+        """A number that outlives a restart, for as long as `keep` asks for it: that of a node with a stream."""
+        number = self.number(node_id)
+        if node_id not in self._recorded:
+            self._recorded.add(node_id)
+            self._core.store.save(Kind.PEER, number, {"node": node_id.hex()})
+        return number
+
+    def keep(self, streaming: Collection[bytes], known: Collection[bytes]) -> None:
+        """Forget the records of nodes without a stream, and the numbers of nodes that are not known either."""
+        for node_id in self._recorded.difference(streaming):
+            self._core.store.drop(Kind.PEER, self._numbers[node_id])
+            self._recorded.discard(node_id)
+        for node_id in [name for name in self._numbers if name not in known and name not in self._recorded]:
+            del self._nodes[self._numbers.pop(node_id)]
 
     def node_of(self, number: int) -> bytes | None:
         return self._nodes.get(number)
@@ -99,3 +117,5 @@ class Peers:
             if kind is Kind.PEER:
                 node_id = bytes.fromhex(fields["node"])
                 self._numbers[node_id], self._nodes[number] = number, node_id
+                self._recorded.add(node_id)
+                self._last_number = max(self._last_number, number)

@@ -2,6 +2,7 @@
 """Records that let the engine go on after a restart, in the data plane's state map.
 
 A record is `length of fields 2 | fields as JSON | session bytes` and fits one map entry, so that each write is atomic.
+Records go with what they describe, so the limits of links, streams and relayed circuits bound them (`VEIL_STATES`).
 The record is the truth: it is written before the maps that follow from it and dropped before they are removed.
 """
 

@@ -115,7 +115,7 @@ class Streams:
         core.plane.select_stream_tx(stream.index, 0)
         core.plane.put_stream(
             stream.index,
-            peer=self._peers.number(peer),
+            peer=self._peers.record(peer),
             out_link=carrier.link.index if carrier.link else 0,
             out_label=carrier.out_label,
             budget=stream.budget,
@@ -300,6 +300,9 @@ class Streams:
         core.plane.remove_stream(stream.index)
         core.streams.discard(stream.index)
         stream.session.wipe()
+
+    def forget_peers(self) -> None:
+        self._peers.keep({stream.peer for stream in self.by_index.values()}, self._core.directory.nodes)
 
     def tick(self) -> None:
         for stream in list(self.by_index.values()):
