@@ -63,6 +63,7 @@ static __always_inline void veil_hop_seal(const struct veil_sip_key *key, struct
  * was whole while it was used if the flag is up afterwards, too. x86 keeps the order of loads, and of stores. */
 static __always_inline int veil_still(const __u32 *flag, __u32 value)
 {
+	asm volatile("" : : : "memory"); /* keys are read before, not after */
 	return *(const volatile __u32 *)flag == value;
 }
 

@@ -15,6 +15,7 @@
 
 #include "aead.h"
 #include "contract.h"
+#include "hop.h"
 #include "inner.h"
 #include "outer.h"
 #include "replay.h"
@@ -71,9 +72,13 @@ static __always_inline __u32 veil_open_text(struct xdp_md *ctx, struct veil_stre
 	veil_aead_init(&aead, key->key, veil_shdr_counter(shdr), shdr);
 	if (veil_aead_check(&aead, cipher, ctx, VEIL_TEXT_OFF, tag))
 		return VEIL_DROP_STREAM_AUTH;
+	if (!veil_still(&lane->state, VEIL_STREAM_UP) || !veil_still(&key->valid, 1))
+		return VEIL_DROP_STREAM_DOWN;
 	if (!veil_replay_take(lane->win[slot], VEIL_STREAM_WIN_WORDS, veil_shdr_counter(shdr)))
 		return VEIL_DROP_STREAM_REPLAY;
 	veil_aead_cipher(&aead, cipher, ctx, VEIL_TEXT_OFF);
+	if (!veil_still(&lane->state, VEIL_STREAM_UP) || !veil_still(&key->valid, 1))
+		return VEIL_DROP_STREAM_DOWN; /* deciphered with what a wipe has left of the key */
 	return 0;
 }
 

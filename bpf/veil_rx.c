@@ -62,7 +62,9 @@ static __always_inline __u32 open_hop(struct rx *rx, struct veil_link *link, con
 		rx->circuit = circuit;
 		rx->kind_in = circuit ? *(volatile __u64 *)&circuit->kind : 0;
 		rx->out = circuit ? *(volatile __u64 *)&circuit->out_link : 0;
-		if (veil_hop_verify(&key->key, frame, rx->header))
+		if (!veil_hop_verify(&key->key, frame, rx->header))
+			continue;
+		if (veil_still(&key->valid, 1) && veil_still(&link->state, VEIL_LINK_UP))
 			return slot;
 	}
 	return 2;
@@ -216,6 +218,7 @@ static __always_inline __u32 handshake(struct rx *rx, const struct veil_config *
 				       struct veil_frame *frame, const void *end)
 {
 	__u32 refused = link ? VEIL_PASS_LINK_TAG : VEIL_PASS_KNOCK_TAG, accepted = VEIL_OK_KNOCK;
+	const __u32 *valid = NULL;
 	__u64 full[2], tag;
 
 	if (!veil_knock_shaped(frame, end, rx->flow.payload))
@@ -226,6 +229,7 @@ static __always_inline __u32 handshake(struct rx *rx, const struct veil_config *
 		if (veil_hop_verify(&link->rx[0].key, frame, rx->header)) {
 			full[0] = link->full[0];
 			full[1] = link->full[1];
+			valid = &link->rx[0].valid;
 			rx->slot = 0;
 			accepted = VEIL_OK_CONTROL;
 		}
@@ -238,9 +242,12 @@ static __always_inline __u32 handshake(struct rx *rx, const struct veil_config *
 			return refused;
 		full[0] = cfg->knock[rx->slot & 1].full[0];
 		full[1] = cfg->knock[rx->slot & 1].full[1];
+		valid = (const __u32 *)&cfg->knock[rx->slot & 1].valid;
 	}
 	if (rx->header != veil_knock_header(full, frame->body))
 		return VEIL_PASS_KNOCK_BODY;
+	if (!valid || !veil_still(valid, 1) || (accepted == VEIL_OK_CONTROL && !veil_still(&link->state, VEIL_LINK_PENDING)))
+		return refused;
 	tag = frame->tag;
 	/* replays first: a stranger must not use up what a member's address may send */
 	if (knock_seen.lookup(&tag))

@@ -17,7 +17,7 @@ from typing import Any
 from veilnet import contract as c
 from veilnet.keyd.dataplane import Addrs, Circuit, IpNetwork, KnockKey, LinkStats, SealRefusedError, SipKey, StreamStats
 from veilnet.loader import libbpf
-from veilnet.loader.maps import Maps, store, wipe
+from veilnet.loader.maps import Maps, quiesce, store, wipe
 
 
 def _way(addrs: c.Addrs) -> c.LinkWay | None:
@@ -91,7 +91,9 @@ class BpfPlane:
         rx = entry.rx[slot]
         if rx.valid and bytes(rx.key) == key.mac + key.enc:
             return  # the same key again: what its window has seen must not be forgotten
-        rx.valid = 0
+        if rx.valid:
+            rx.valid = 0
+            quiesce()  # a frame on its way in would mark its counter in the new key's window
         wipe(entry.win[slot])
         store(rx.key.mac, key.mac)
         store(rx.key.enc, key.enc)
@@ -173,7 +175,9 @@ class BpfPlane:
         entry = self._at("streams", stream)
         if entry.rx[slot].valid and bytes(entry.rx[slot].key) == key:
             return  # the same key again: what its window has seen must not be forgotten
-        entry.rx[slot].valid = 0
+        if entry.rx[slot].valid:
+            entry.rx[slot].valid = 0
+            quiesce()  # as in set_link_rx
         wipe(entry.win[slot])
         store(entry.rx[slot].key, key)
         entry.rx[slot].valid = 1

@@ -12,6 +12,7 @@ import ctypes
 import errno
 import mmap
 import os
+import platform
 import struct
 import time
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ from veilnet.loader import libbpf
 
 T = TypeVar("T", bound=ctypes.Structure)
 _M64 = (1 << 64) - 1
+_MEMBARRIER_CMD_GLOBAL = 1
+_GRACE = 0.05
 _MAPPED = b"\0" * 10 + b"\xff\xff"
 _U32 = struct.Struct("<I")
 
@@ -61,6 +64,13 @@ class Array(Generic[T]):
             return [i for i, where in enumerate(at, 1) if view[where // 4]]
         finally:
             view.release()
+
+
+def quiesce() -> None:
+    """Wait until every BPF program that runs now has ended, some 10 ms: a grace period of RCU (membarrier(2))."""
+    number = 324 if platform.machine() == "x86_64" else 283
+    if ctypes.CDLL(None).syscall(number, _MEMBARRIER_CMD_GLOBAL, 0, 0):
+        time.sleep(_GRACE)  # a kernel without it
 
 
 def wipe(entry: ctypes.Structure | ctypes.Array[Any]) -> None:
