@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -16,6 +17,24 @@ from veilnet.cli.secret_input import read_secret
 STATE_ROOT: Final = Path("/var/lib/veilnet")
 
 Instance = Annotated[str, typer.Option("--instance", envvar="VEILNET_INSTANCE", help="Name of this node here.")]
+Nics = Annotated[list[str], typer.Option("--nic", help="Underlay device; may be given again.")]
+Token = Annotated[
+    str | None, typer.Option("--token", metavar="@FILE|-", help="Enrolment token, first time only; or $VEILNET_TOKEN.")
+]
+Name = Annotated[str | None, typer.Option("--name", help="Default: this host's name.")]
+Addresses = Annotated[list[str] | None, typer.Option("--address", help="Address others use; default: the NIC's.")]
+KnockPort = Annotated[
+    int | None, typer.Option("--knock-port", min=1, max=65535, help="Default: by chance, then the same.")
+]
+Device = Annotated[str, typer.Option("--device", help="Overlay device.")]
+StateDir = Annotated[
+    Path | None, typer.Option("--state-dir", help="Keys and documents; default /var/lib/veilnet/INSTANCE.")
+]
+AllowGeneric = Annotated[
+    bool, typer.Option("--allow-generic", help="Take generic XDP (slower) where native is not to be had.")
+]
+Dark = Annotated[bool, typer.Option("--dark", help="Drop strangers' datagrams on our ports.")]
+Foreground = Annotated[bool, typer.Option("--foreground", help="Stay; for service managers.")]
 node_app = typer.Typer(help="Enrolled nodes, for administrators.", no_args_is_help=True)
 
 
@@ -23,30 +42,25 @@ def role_app(role: str, text: str) -> typer.Typer:
     """`up`, `down` and `status` of a role; the two roles differ in nothing else here."""
     app = typer.Typer(help=text, no_args_is_help=True)
 
-    @app.command()
+    app.command("up")(_up(role))
+    app.command()(down)
+    app.command()(status)
+    return app
+
+
+def _up(role: str) -> Callable[..., None]:
     def up(  # noqa: PLR0917 - each is an option of the command line
-        nic: Annotated[list[str], typer.Option("--nic", help="Underlay device; may be given again.")],
-        token: Annotated[
-            str | None,
-            typer.Option("--token", metavar="@FILE|-", help="Enrolment token, first time only; or $VEILNET_TOKEN."),
-        ] = None,
-        name: Annotated[str | None, typer.Option("--name", help="Default: this host's name.")] = None,
-        address: Annotated[
-            list[str] | None, typer.Option("--address", help="Address others use; default: the NIC's.")
-        ] = None,
-        knock_port: Annotated[
-            int | None, typer.Option("--knock-port", min=1, max=65535, help="Default: by chance, then the same.")
-        ] = None,
-        device: Annotated[str, typer.Option("--device", help="Overlay device.")] = "veil0",
+        nic: Nics,
+        token: Token = None,
+        name: Name = None,
+        address: Addresses = None,
+        knock_port: KnockPort = None,
+        device: Device = "veil0",
         instance: Instance = "default",
-        state_dir: Annotated[
-            Path | None, typer.Option("--state-dir", help="Keys and documents; default /var/lib/veilnet/INSTANCE.")
-        ] = None,
-        allow_generic: Annotated[
-            bool, typer.Option("--allow-generic", help="Take generic XDP (slower) where native is not to be had.")
-        ] = False,
-        dark: Annotated[bool, typer.Option("--dark", help="Drop strangers' datagrams on our ports.")] = False,
-        foreground: Annotated[bool, typer.Option("--foreground", help="Stay; for service managers.")] = False,
+        state_dir: StateDir = None,
+        allow_generic: AllowGeneric = False,
+        dark: Dark = False,
+        foreground: Foreground = False,
     ) -> None:
         """Enrol if need be, attach the data plane, start the key daemon."""
         from veilnet.cli.bring_up import Wanted, bring_up  # noqa: PLC0415 - bcc loads slowly, and only here
@@ -67,15 +81,14 @@ def role_app(role: str, text: str) -> typer.Typer:
         )
         bring_up(wanted, token_text)
 
-    @app.command()
-    def down(instance: Instance = "default") -> None:
-        """Stop the key daemon, detach, unpin. The identity stays in the state directory."""
-        from veilnet.cli.bring_up import take_down  # noqa: PLC0415
+    return up
 
-        take_down(instance)
 
-    app.command()(status)
-    return app
+def down(instance: Instance = "default") -> None:
+    """Stop the key daemon, detach, unpin. The identity stays in the state directory."""
+    from veilnet.cli.bring_up import take_down  # noqa: PLC0415
+
+    take_down(instance)
 
 
 def status(instance: Instance = "default", as_json: AsJson = False) -> None:

@@ -171,7 +171,15 @@ class Engine:
 
     def snapshot(self) -> dict[str, Any]:
         """State for `status --json`; no secrets."""
-        return snapshot(self)
+        return snapshot(
+            self.core,
+            links=self.links,
+            circuits=self.circuits,
+            legs=self.legs,
+            streams=self.streams,
+            redirects=self.emit.redirects,
+            data_frames=self.data_frames,
+        )
 
     # ---- inside --------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ leads to comes back as a list of outputs.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from ipaddress import ip_address
 
 from veilnet import contract as c
@@ -23,6 +23,7 @@ from veilnet.keyd.dataplane import (
     SipKey,
     StreamStats,
 )
+from veilnet.keyd.memory_entries import Control, Deliver, Emit, Knock, LinkEntry, NoStream, Output, Rx, StreamEntry, Tx
 from veilnet.protocol.errors import LocalError, Reason, RemoteError
 from veilnet.protocol.frame import (
     LABEL_BITS,
@@ -38,89 +39,7 @@ from veilnet.protocol.frame import (
     sip,
 )
 
-
-@dataclass(frozen=True, slots=True)
-class Knock:
-    addrs: Addrs
-    slot: int
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Control:
-    link: int
-    label: int
-    stream: int
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class NoStream:
-    peer: int
-    packet: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Emit:
-    addrs: Addrs
-    payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Deliver:
-    packet: bytes
-
-
-Output = Knock | Control | NoStream | Emit | Deliver
-
-
-@dataclass(slots=True)
-class _Rx:
-    key: SipKey | bytes | None = None
-    window: ReplayWindow | None = None
-
-    @property
-    def used(self) -> bool:
-        return self.window is not None and self.window.used
-
-
-@dataclass(slots=True)
-class _Tx:
-    key: SipKey | bytes | None = None
-    counter: int = 0
-
-
-@dataclass(slots=True)
-class _Link:
-    addrs: Addrs | None = None
-    state: int = c.LINK_UNSET
-    ifindex: int = 0
-    mtu: int = 0
-    full: bytes | None = None
-    rx: list[_Rx] = field(default_factory=lambda: [_Rx(), _Rx()])
-    tx: list[_Tx] = field(default_factory=lambda: [_Tx(), _Tx()])
-    tx_slot: int = 0
-    rx_hint: int = 0
-    rx_seen: int = 0
-    tx_seen: int = 0
-    rx_frames: int = 0
-
-
-@dataclass(slots=True)
-class _Stream:
-    state: int = c.STREAM_UNSET
-    peer: int = 0
-    out_link: int = 0
-    out_label: int = 0
-    budget: int = 0
-    rx_hp: bytes = b""
-    tx_hp: bytes = b""
-    rx: list[_Rx] = field(default_factory=lambda: [_Rx(), _Rx()])
-    tx: list[_Tx] = field(default_factory=lambda: [_Tx(), _Tx()])
-    tx_slot: int = 0
-    rx_seen: int = 0
-    tx_seen: int = 0
-    rx_frames: int = 0
+__all__ = ["Control", "Deliver", "Emit", "Knock", "MemoryPlane", "NoStream", "Output"]
 
 
 class MemoryPlane:
@@ -128,10 +47,10 @@ class MemoryPlane:
 
     def __init__(self, knock_port: int) -> None:
         self.knock_port = knock_port
-        self._links: dict[int, _Link] = {}
+        self._links: dict[int, LinkEntry] = {}
         self._circuits: dict[int, Circuit] = {}
         self._circuit_seen: dict[int, int] = {}
-        self._streams: dict[int, _Stream] = {}
+        self._streams: dict[int, StreamEntry] = {}
         self._routes: dict[IpNetwork, tuple[int, int]] = {}
         self._knock: list[KnockKey | None] = [None, None]
         self._knock_seen: set[bytes] = set()
@@ -285,7 +204,7 @@ class MemoryPlane:
     def put_link(
         self, link: int, addrs: Addrs, *, state: int, ifindex: int, mtu: int, full: bytes | None = None
     ) -> None:
-        entry = self._links.setdefault(link, _Link())
+        entry = self._links.setdefault(link, LinkEntry())
         entry.ifindex, entry.mtu, entry.full = ifindex, mtu, full
         for other, held in self._links.items():
             if other != link and held.addrs == addrs:
@@ -293,18 +212,18 @@ class MemoryPlane:
         entry.addrs, entry.state = addrs, state
 
     def set_link_rx(self, link: int, slot: int, key: SipKey) -> None:
-        rx = self._links.setdefault(link, _Link()).rx[slot]
+        rx = self._links.setdefault(link, LinkEntry()).rx[slot]
         if rx.key != key:
             rx.key, rx.window = key, ReplayWindow(c.LINK_WIN_WORDS)
 
     def clear_link_rx(self, link: int, slot: int) -> None:
         if link in self._links:
-            self._links[link].rx[slot] = _Rx()
+            self._links[link].rx[slot] = Rx()
 
     def set_link_tx(self, link: int, slot: int, key: SipKey) -> None:
-        entry = self._links.setdefault(link, _Link())
+        entry = self._links.setdefault(link, LinkEntry())
         if entry.tx[slot].key != key:
-            entry.tx[slot] = _Tx(key)
+            entry.tx[slot] = Tx(key)
 
     def select_link_tx(self, link: int, slot: int) -> None:
         self._links[link].tx_slot = slot
@@ -313,7 +232,7 @@ class MemoryPlane:
         self._links.pop(link, None)
 
     def link_stats(self, link: int) -> LinkStats:
-        entry = self._links.get(link, _Link())
+        entry = self._links.get(link, LinkEntry())
         counters = (entry.tx[0].counter, entry.tx[1].counter)
         return LinkStats(
             entry.state, entry.rx_seen, entry.tx_seen, entry.rx_frames, entry.rx_hint, entry.tx_slot, counters
@@ -342,23 +261,23 @@ class MemoryPlane:
     def put_stream(
         self, stream: int, *, peer: int, out_link: int, out_label: int, budget: int, rx_hp: bytes, tx_hp: bytes
     ) -> None:
-        entry = self._streams.setdefault(stream, _Stream())
+        entry = self._streams.setdefault(stream, StreamEntry())
         entry.peer, entry.out_link, entry.out_label, entry.budget = peer, out_link, out_label, budget
         entry.rx_hp, entry.tx_hp, entry.state = rx_hp, tx_hp, c.STREAM_UP
 
     def set_stream_rx(self, stream: int, slot: int, key: bytes) -> None:
-        rx = self._streams.setdefault(stream, _Stream()).rx[slot]
+        rx = self._streams.setdefault(stream, StreamEntry()).rx[slot]
         if rx.key != key:
             rx.key, rx.window = bytes(key), ReplayWindow(c.STREAM_WIN_WORDS)
 
     def clear_stream_rx(self, stream: int, slot: int) -> None:
         if stream in self._streams:
-            self._streams[stream].rx[slot] = _Rx()
+            self._streams[stream].rx[slot] = Rx()
 
     def set_stream_tx(self, stream: int, slot: int, key: bytes) -> None:
-        entry = self._streams.setdefault(stream, _Stream())
+        entry = self._streams.setdefault(stream, StreamEntry())
         if entry.tx[slot].key != key:
-            entry.tx[slot] = _Tx(bytes(key))
+            entry.tx[slot] = Tx(bytes(key))
 
     def select_stream_tx(self, stream: int, slot: int) -> None:
         self._streams[stream].tx_slot = slot
@@ -367,7 +286,7 @@ class MemoryPlane:
         self._streams.pop(stream, None)
 
     def stream_stats(self, stream: int) -> StreamStats:
-        entry = self._streams.get(stream, _Stream())
+        entry = self._streams.get(stream, StreamEntry())
         return StreamStats(
             entry.state,
             entry.rx_seen,

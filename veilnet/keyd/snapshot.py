@@ -3,20 +3,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from veilnet.keyd.circuits import Circuits
 from veilnet.keyd.core import Core
-from veilnet.keyd.legs import Leg
+from veilnet.keyd.legs import Leg, Legs
 from veilnet.keyd.link import Link
+from veilnet.keyd.links import Links
 from veilnet.keyd.stream import Stream
+from veilnet.keyd.streams import Streams
 from veilnet.protocol.transcript import PROTOCOL_NAME
 
-if TYPE_CHECKING:
-    from veilnet.keyd.engine import Engine
 
-
-def snapshot(engine: Engine) -> dict[str, Any]:
-    core = engine.core
+def snapshot(
+    core: Core, *, links: Links, circuits: Circuits, legs: Legs, streams: Streams, redirects: bool, data_frames: int
+) -> dict[str, Any]:
     own = core.directory.nodes.get(core.own.node_id)
     return {
         "node": {
@@ -30,14 +31,14 @@ def snapshot(engine: Engine) -> dict[str, Any]:
         "version": core.directory.version,
         "known": {"nodes": len(core.directory.nodes), "edges": len(core.directory.edges)},
         "suite": PROTOCOL_NAME.decode(),
-        "links": [_link(core, link) for _, link in sorted(engine.links.by_index.items())],
-        "legs": [_leg(core, leg) for _, leg in sorted(engine.legs.by_label.items())],
-        "streams": [_stream(core, stream) for _, stream in sorted(engine.streams.by_index.items())],
-        "building": [[core.name(node) for node in circuit.path] for circuit in engine.circuits.building],
-        "emit": "redirect" if engine.emit.redirects else "tc",
-        "waiting": len(engine.streams.builder.queue),
-        "first_packet_ms": engine.streams.builder.first_packet_ms,
-        "data_frames": engine.data_frames,
+        "links": [_link(core, link) for _, link in sorted(links.by_index.items())],
+        "legs": [_leg(core, leg) for _, leg in sorted(legs.by_label.items())],
+        "streams": [_stream(core, stream) for _, stream in sorted(streams.by_index.items())],
+        "building": [[core.name(node) for node in circuit.path] for circuit in circuits.building],
+        "emit": "redirect" if redirects else "tc",
+        "waiting": len(streams.builder.queue),
+        "first_packet_ms": streams.builder.first_packet_ms,
+        "data_frames": data_frames,
         "counters": dict(sorted(core.counters.items())),
         "data_plane": core.plane.reasons(),
     }
