@@ -7,7 +7,7 @@ cd "$(dirname "$(readlink -f "$0")")/.."
 
 PACKAGES=(
     python3 python3-venv python3-bpfcc libbpf1 "linux-headers-$(dpkg --print-architecture)"
-    iproute2 nftables iputils-ping iperf3 ethtool tcpdump procps util-linux kmod ca-certificates
+    iproute2 nftables iputils-ping iperf3 ethtool tcpdump coturn procps util-linux kmod ca-certificates
     gcc libc6-dev
     vagrant vagrant-libvirt graphviz
     postgresql
@@ -39,6 +39,8 @@ install_packages() {
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -q
     apt-get install -q -y --no-install-recommends "${missing[@]}"
+    # the tests run servers of their own in namespaces; Debian starts one for the whole host
+    [[ " ${missing[*]} " != *" coturn "* ]] || systemctl disable -q --now coturn 2>/dev/null || true
 }
 
 # A venv that sees the system's bcc; cryptography and the rest come from the lock, not from the system.

@@ -88,13 +88,13 @@ class Rig:
         prepare(name, "in0")
         return "in0"
 
-    def client(self, node: str, router: str, address: str, mtu: int = 1500) -> str:
+    def client(self, node: str, router: str, address: str, mtu: int = 1500, nic: str = "eth0") -> str:
         """A host on a node's in0, whose default route goes through it."""
         name = self.namespace(node)
         port = f"c{address.rpartition('.')[2]}"
-        self.link(name, "eth0", router, port, mtu)
+        self.link(name, nic, router, port, mtu)
         run(router, "ip", "link", "set", port, "master", "in0")
-        run(name, "ip", "address", "add", f"{address}/24", "dev", "eth0")
+        run(name, "ip", "address", "add", f"{address}/24", "dev", nic)
         gateway = address.rsplit(".", 1)[0] + ".1"
         run(name, "ip", "route", "add", "default", "via", gateway)
         return name
