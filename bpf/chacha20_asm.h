@@ -11,6 +11,10 @@
  * through memory operands, which the compiler turns into frame pointer and offset: no register is left for a base, and
  * a program that could not have it so would not compile. The twin in C, which the tests compare with this, is
  * veil_chacha20_rounds_c in chacha20.h.
+ *
+ * The key block and an odd last block go one at a time, everything else two at a time. There rotations by multiplication
+ * (two instructions of three cycles and one, no scratch register) win, since the other block's work hides their latency;
+ * for one block they lose. Measured per block: 154 to 165 ns alone, 137 in a pair.
  */
 #ifndef VEIL_CHACHA20_ASM_H
 #define VEIL_CHACHA20_ASM_H
