@@ -9,6 +9,7 @@ import sys
 from typing import NoReturn
 
 from veilnet.lab import net
+from veilnet.lab.check import check
 from veilnet.lab.fleet import Fleet
 from veilnet.lab.journal import LabError, labs
 from veilnet.lab.lab import Lab, down_all
@@ -40,6 +41,10 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="nodes, roles and processes")
     status.add_argument("name", nargs="?", default="lab")
     status.set_defaults(run=_status)
+    check_ = commands.add_parser("check", help="ping every node from every other, at the path's MTU and above")
+    check_.add_argument("lab", help="a lab that is up, or a topology to bring up for it, by name or path")
+    check_.add_argument("--verbose", action="store_true", help="show every pair, not only those that differ")
+    check_.set_defaults(run=_check)
     down = commands.add_parser("down", help="remove a lab and every trace of it")
     down.add_argument("name", nargs="?", default="lab")
     down.add_argument("--all", action="store_true", help="remove all labs")
@@ -71,6 +76,28 @@ def _status(arguments: argparse.Namespace) -> int:
     for node, role, pids in lab.nodes():
         print(f"{node:8} {role:9} {lab.namespace(node):26} {' '.join(map(str, pids)) or 'no process'}")
     return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    if arguments.lab in labs():
+        return _verdict(Lab.named(arguments.lab), arguments.verbose)
+    lab = Lab(f"chk{os.getpid()}")
+    lab.up(arguments.lab)
+    try:
+        return _verdict(lab, arguments.verbose)
+    finally:
+        lab.down()
+
+
+def _verdict(lab: Lab, verbose: bool) -> int:
+    verdicts = check(lab)
+    wrong = [verdict for verdict in verdicts if not verdict.good]
+    for verdict in verdicts if verbose else wrong:
+        print(verdict)
+    reached = sum(verdict.expectation.mtu is not None for verdict in verdicts)
+    counts = f"{reached} to be reached, {len(verdicts) - reached} not"
+    print(f"{lab.topology.name}: {len(verdicts)} paths ({counts}), {len(wrong)} other than the file says")
+    return 1 if wrong else 0
 
 
 def _down(arguments: argparse.Namespace) -> int:

@@ -82,6 +82,7 @@ class Fleet:
         """What makes `veilnet` inside a node speak of that node."""
         return {
             "VEILNET_INSTANCE": self.lab.instance(node),
+            "TMPDIR": str(self.lab.temporary),
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '/usr/bin:/bin')}",
         }
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from veilnet.lab import middle, net, processes
-from veilnet.lab.journal import BASE, Journal, LabError, exclusive, labs
+from veilnet.lab.journal import Journal, LabError, exclusive, labs
 from veilnet.lab.topology import Topology, parse, read
 
 PIN_BASE = Path("/sys/fs/bpf")
@@ -25,12 +25,16 @@ class Lab:
         self.name = name
         self.journal = Journal(name)
         self.directory = self.journal.directory
+        self.temporary = self.directory / "tmp"
+        """For the temporary files of processes that may be killed."""
 
     @classmethod
     def named(cls, name: str) -> Lab:
         """An existing lab. Raises LabError with the names that there are."""
         lab = cls(name)
         if not lab.journal.exists():
+            with exclusive():  # what a lab leaves that was killed before it began
+                pass
             known = ", ".join(labs()) or "none"
             msg = f"no lab {name!r}; labs: {known}"
             raise LabError(msg)
@@ -90,6 +94,7 @@ class Lab:
 
     def _make(self, topology: Topology, text: str, files: dict[str, bytes]) -> None:
         self.journal.create()
+        self.temporary.mkdir(mode=0o700)
         for content in files.values():  # one at most: the matrix
             (self.directory / "matrix").write_bytes(content)
         (self.directory / "topology.yml").write_text(text, encoding="utf-8")
@@ -108,7 +113,7 @@ class Lab:
             net.build_network(self.name, network)
         for link in topology.every_link:
             net.build_link(self.name, link, topology)
-        net.pass_redirected(self.name, topology)
+        net.pass_redirected(self.name, topology, self.temporary)
         net.build_routes(self.name, topology)
         middle.start(self, topology)
 
@@ -164,12 +169,6 @@ def down_all(prefix: str = "") -> list[str]:
     for name in names:
         Lab(name).down()
     return names
-
-
-def leftovers() -> list[str]:
-    """What labs left behind: directories and namespaces by their names."""
-    found = [str(BASE / name) for name in labs()]
-    return found + [str(path) for path in sorted(net.NETNS_DIR.glob("veil-*-*"))]
 
 
 def _remove_instance(name: str) -> None:

@@ -7,6 +7,7 @@ The management network is a bridge like that; the Master is on it, and no VeilNe
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -27,7 +28,10 @@ MGMT_NIC = "mgmt0"
 _PREPARE = """
 set -e
 c=net.ipv6.conf.$1
-sysctl -qw $c.accept_ra=0 $c.accept_dad=0 $c.addr_gen_mode=1 $c.disable_ipv6=$2 net.ipv4.conf.$1.rp_filter=0
+# a device with an MTU below 1280 has no IPv6 to switch off
+[ ! -e /proc/sys/net/ipv6/conf/$1 ] ||
+    sysctl -qw $c.accept_ra=0 $c.accept_dad=0 $c.addr_gen_mode=1 $c.disable_ipv6=$2
+sysctl -qw net.ipv4.conf.$1.rp_filter=0
 ethtool -K $1 tx off tso off tx-udp-segmentation off gro on >/dev/null
 """
 _FORWARD = "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.all.send_redirects=0"
@@ -49,14 +53,16 @@ def nic(peer: str) -> str:
     return f"u-{peer}"
 
 
-def _run(command: list[str], text: str | None = None) -> None:
+def _run(command: list[str], text: str | None = None, env: dict[str, str] | None = None) -> None:
     """Raises LabError with what the command said, or that it is not installed."""
     try:
-        done = subprocess.run(command, input=text, check=False, capture_output=True, text=True)
+        done = subprocess.run(
+            command, input=text, check=False, capture_output=True, text=True, env=os.environ | (env or {})
+        )
     except FileNotFoundError as error:
         raise LabError(f"{error.filename} is not installed: run `sudo ./run setup`") from error
     if done.returncode:
-        raise LabError(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()}")
+        raise LabError(f"{' '.join(command).partition(chr(10))[0]}: {(done.stderr or done.stdout).strip()}")
 
 
 def _ip(name: str, *lines: str) -> None:
@@ -164,7 +170,7 @@ def _prepare(name: str, device: str, *, ipv6: bool) -> None:
     _run([*in_namespace(name), "sh", "-c", _PREPARE, "prepare", device, "0" if ipv6 else "1"])
 
 
-def pass_redirected(lab: str, topology: Topology) -> None:
+def pass_redirected(lab: str, topology: Topology, temporary: Path) -> None:
     """A program on every port that faces a member's NIC and has none of VeilNet's: else redirected frames are lost."""
     places = []
     for link in topology.every_link:
@@ -172,7 +178,8 @@ def pass_redirected(lab: str, topology: Topology) -> None:
             if end in topology.nodes and topology.nodes[end].member:
                 places += _facing(lab, link, end, topology)
     if places:
-        _run([sys.executable, "-m", "veilnet.lab.xdp_pass", *places])
+        home = in_namespace(namespace(lab, MGMT))  # where `down` finds it, should we be killed meanwhile
+        _run([*home, sys.executable, "-P", "-m", "veilnet.lab.xdp_pass", *places], env={"TMPDIR": str(temporary)})
 
 
 def _facing(lab: str, link: Link, end: str, topology: Topology) -> list[str]:
