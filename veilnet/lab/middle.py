@@ -5,25 +5,88 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from veilnet.lab.journal import LabError
-from veilnet.lab.topology import Topology
+from veilnet.lab import nat, wire
+from veilnet.lab.nat.run import run
+from veilnet.lab.net import nic
+from veilnet.lab.topology import Link, Node, Topology
+from veilnet.lab.wire.build import compiled
 
 if TYPE_CHECKING:
     from veilnet.lab.lab import Lab
+
+_FILTER = """
+table inet veilnet_filter {
+    chain forward {
+        type filter hook forward priority filter;
+        iifname "%s" ct state new drop
+    }
+}
+"""
 
 
 def check(topology: Topology) -> None:
     """Refuse, before anything is made, what can't be had. Raises LabError."""
     for link in topology.wired:
-        if link.emulated:
-            raise LabError(f"{link.name}: no wire emulator yet")
-    if topology.with_role("nat"):
-        raise LabError("no NAT yet")
+        for direction in link.directions:
+            wire.impairment(direction)
+    if any(link.emulated for link in topology.wired):
+        compiled("emulator")
+    for node in topology.with_role("nat"):
+        nat_kind(node, topology.seed)
 
 
 def start(lab: Lab, topology: Topology) -> None:
     """Wires first, then what translates and refuses."""
+    for link in topology.wired:
+        if link.emulated:
+            wire.start(lab.namespace(link.wire), wire_spec(lab, link))
+    for node in topology.nodes.values():
+        if node.role == "nat":
+            _start_nat(lab, topology, node)
+        elif node.role == "router":
+            _start_firewall(lab, node)
+
+
+def wire_spec(lab: Lab, link: Link) -> wire.WireSpec:
+    """One emulator serves all wires of a lab."""
+    log = lab.directory / "wire.log"
+    return wire.WireSpec(link.ends, link.directions, lab.topology.seed, lab.control("wire"), log)
+
+
+def nat_kind(node: Node, seed: int) -> nat.NatKind:
+    """A node's NAT as the translator takes it."""
+    assert node.nat
+    return nat.NatKind(
+        nat.Dependence(node.nat.mapping),
+        nat.Dependence(node.nat.filtering),
+        nat.Ports(node.nat.ports),
+        hairpin=node.nat.hairpin,
+        udp_timeout=node.nat.timeout,
+        seed=seed + node.number,
+        firewall=firewall(node),
+    )
+
+
+def firewall(node: Node) -> nat.Firewall:
+    said = node.firewall
+    return nat.Firewall(udp=said.udp == "open", icmp=said.icmp != "blocked", icmp_errors=said.icmp == "open")
+
+
+def _start_nat(lab: Lab, topology: Topology, node: Node) -> None:
+    links = {link.other(node.name): link for link in topology.links_of(node.name)}
+    inside = [nic(far) for far in links if far != node.outside]
+    public = links[node.outside].address(node.name)
+    lab.journal.add("nat", lab.namespace(node.name))
+    nat.apply(lab.namespace(node.name), inside, nic(node.outside), public, nat_kind(node, topology.seed))
+
+
+def _start_firewall(lab: Lab, node: Node) -> None:
+    if firewall(node) != nat.Firewall():
+        nat.block(lab.namespace(node.name), firewall(node))
+    if node.firewall.filtering != "endpoint-independent":
+        run(lab.namespace(node.name), "nft", "-f", "-", text=_FILTER % nic(node.outside))
 
 
 def remove_nat(namespace: str) -> None:
     """What a translator has outside its namespace. Idempotent."""
+    nat.remove(namespace)

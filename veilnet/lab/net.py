@@ -30,7 +30,7 @@ set -e
 c=net.ipv6.conf.$1
 # a device with an MTU below 1280 has no IPv6 to switch off
 [ ! -e /proc/sys/net/ipv6/conf/$1 ] ||
-    sysctl -qw $c.accept_ra=0 $c.accept_dad=0 $c.addr_gen_mode=1 $c.disable_ipv6=$2
+    sysctl -qw $c.accept_ra=0 $c.accept_dad=0 $c.disable_ipv6=$2
 sysctl -qw net.ipv4.conf.$1.rp_filter=0
 ethtool -K $1 tx off tso off tx-udp-segmentation off gro on >/dev/null
 """
@@ -90,7 +90,7 @@ def in_namespace(name: str) -> list[str]:
 def build_management(lab: str, topology: Topology) -> None:
     """Bridge in its own namespace and one veth to each node, Master included; light nodes share one."""
     home = namespace(lab, MGMT)
-    _ip(home, "link add br0 type bridge", "link set br0 up")
+    _ip(home, "link add br0 type bridge mcast_snooping 0", "link set br0 up")
     for node in topology.nodes.values():
         if not node.light:
             _join_management(home, namespace(lab, node.name), node.name, [f"{node.management}/{MANAGEMENT.prefixlen}"])
@@ -116,7 +116,7 @@ def build_network(lab: str, network: Network) -> None:
 
 def _bridge(home: str, mtu: int) -> None:
     _run([*in_namespace(home), "sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1"])
-    _ip(home, f"link add br0 mtu {mtu} type bridge", "link set br0 up")
+    _ip(home, f"link add br0 mtu {mtu} type bridge mcast_snooping 0", "link set br0 up")
 
 
 def build_link(lab: str, link: Link, topology: Topology) -> None:

@@ -46,14 +46,19 @@ def inside(inodes: set[int]) -> list[int]:
 
 def end_all(inodes: set[int], grace: float = 3.0) -> None:
     """End every process in these namespaces: SIGTERM, SIGKILL after `grace` seconds; returns when none is left."""
+    ended: set[int] = set()
     for signum, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 10.0)):
         end = time.monotonic() + seconds
         pids = inside(inodes)
+        ended.update(pids)
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signum)
         while _alive(inodes) and time.monotonic() < end:
             time.sleep(0.02)
+    for pid in ended:  # on its way out, if it is our child; a zombie else
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
 
 
 def _alive(inodes: set[int]) -> list[int]:

@@ -24,18 +24,20 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A packet's way over one link."""
+    """A packet's way over one link, or through one network."""
 
     sender: str
+    out: Port
     port: Port
+    """Where it arrives."""
 
     @property
-    def device(self) -> int:
-        return self.port.link.mtu
-
-    @property
-    def hole(self) -> int | None:
-        return self.port.link.direction(self.sender).mtu
+    def limits(self) -> list[tuple[int, int | None]]:
+        """(MTU of the devices, hole) of each link or leg that it passes."""
+        if self.out.link is self.port.link:
+            return [(self.out.link.mtu, self.out.link.direction(self.sender).mtu)]
+        legs = (self.out.link, self.sender), (self.port.link, self.port.far)
+        return [(leg.mtu, leg.direction(sender).mtu) for leg, sender in legs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,8 @@ class Expectations:
         master = self._topology.master.name
         for node in self._topology.nodes.values():
             if node.name != master:
-                yield Expectation(master, node.name, node.management, DEFAULT_MTU)
+                mute = node.firewall.icmp == "blocked"
+                yield Expectation(master, node.name, node.management, None if mute else DEFAULT_MTU)
 
     def _pair(self, source: Node, target: Node) -> Iterator[Expectation]:
         for port in self._ports[target.name]:
@@ -81,6 +84,8 @@ class Expectations:
 
     def _echo(self, source: str, address: Address) -> int | None:
         """Longest echo request that is answered."""
+        if self._topology.nodes[source].firewall.icmp == "blocked":
+            return None
         try:
             there, crossings, seen = self._walk(source, address)
             back: list[_Step] = []
@@ -92,7 +97,7 @@ class Expectations:
                     sender, seen = crossing.nat, crossing.source
         except _RefusedError:
             return None
-        longest = min(min(step.device, step.hole or step.device) for step in there)
+        longest = min(min(device, hole or device) for step in there for device, hole in step.limits)
         return min(longest, _reply_limit(back))
 
     def _walk(
@@ -112,8 +117,10 @@ class Expectations:
             if steps:
                 seen = self._pass(self._topology.nodes[node], steps[-1], out, seen, crossings, reply=reply)
             there = self._owner(out, next_hop)
-            steps.append(_Step(node, there))
+            steps.append(_Step(node, out, there))
             node = there.node
+            if self._topology.nodes[node].firewall.icmp == "blocked":  # neither forwards nor answers
+                raise _RefusedError
             if self._has(node, target):
                 return steps, crossings, seen
         raise _RefusedError
@@ -123,7 +130,7 @@ class Expectations:
     ) -> Address:
         """What a forwarder does to a packet between two ports; the source address that goes on."""
         outside_in = node.outside == came.port.far and bool(node.outside)
-        if not node.forwards or node.firewall.icmp == "blocked":
+        if not node.forwards:
             raise _RefusedError
         if outside_in and not reply and (node.role == "nat" or node.firewall.filtering != "endpoint-independent"):
             raise _RefusedError
@@ -170,8 +177,8 @@ def _reply_limit(steps: list[_Step]) -> int:
     """Longest reply that arrives. Linux sends echo replies without DF, so devices fragment them, and holes swallow what
     is still too long."""
     limit = whole = 65535
-    for step in steps:
-        whole = min(whole, step.device)
-        if step.hole is not None and whole > step.hole:
-            limit = min(limit, step.hole)
+    for device, hole in (each for step in steps for each in step.limits):
+        whole = min(whole, device)
+        if hole is not None and whole > hole:
+            limit = min(limit, hole)
     return limit
