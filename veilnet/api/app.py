@@ -23,7 +23,10 @@ from veilnet.api.ops.metrics import MeasureRequests
 from veilnet.api.ops.tracing import TraceRequests, tracer_of_environment
 from veilnet.api.platform.rate_limit import RateLimiter
 from veilnet.api.platform.request_id import RequestId
+from veilnet.api.policies.endpoints import routes as policies
+from veilnet.api.policies.endpoints import taint_routes as taints
 from veilnet.api.realms.endpoints import routes as realms
+from veilnet.api.rotation.endpoints import routes as rotation
 from veilnet.api.schemas import Problem
 from veilnet.api.settings import MasterSettings
 from veilnet.api.snapshots.endpoints import router as snapshots
@@ -61,7 +64,7 @@ def create_app(settings: MasterSettings, clock: Callable[[], int] | None = None)
     app.add_middleware(RequestId)  # the last one added is the outermost
     install_handlers(app)
     api = APIRouter(prefix="/api/v1", responses={422: _PROBLEM, "4XX": _PROBLEM, "5XX": _PROBLEM})
-    for routes in (realms, topology, tokens, nodes, enrolment, own_node):
+    for routes in (realms, policies, rotation, topology, tokens, nodes, taints, enrolment, own_node):
         api.include_router(routes.router)
     api.include_router(snapshots)
     app.include_router(api)

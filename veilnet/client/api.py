@@ -8,6 +8,13 @@ from typing import Any, Literal, NotRequired, TypedDict
 from veilnet.client.transport import Transport
 
 
+class CaKeyOut(TypedDict):
+    serial: int
+    key_id: str
+    fingerprint: str
+    state: Literal["announced", "active", "overlapping", "retired"]
+
+
 class DescriptorOut(TypedDict):
     serial: int
     expires_at: str
@@ -52,9 +59,21 @@ class EnrolmentRequest(TypedDict):
     descriptor: SignedDocument
 
 
+class Explained(TypedDict):
+    name: str
+    taints: list[str]
+    worn: list[str]
+
+
 class FieldError(TypedDict):
     pointer: str
     detail: str
+
+
+class Hypothetical(TypedDict):
+    name: NotRequired[str | Literal[""]]
+    taints: NotRequired[list[str]]
+    worn: NotRequired[list[str] | None]
 
 
 class NodeOut(TypedDict):
@@ -72,6 +91,10 @@ class NodeOut(TypedDict):
     created_at: str
     last_seen_at: str | None
     revoked_at: str | None
+
+
+class NodeTaints(TypedDict):
+    taints: list[str]
 
 
 class PageEdgeOut(TypedDict):
@@ -94,6 +117,54 @@ class PageTokenOut(TypedDict):
     next_cursor: NotRequired[str | None]
 
 
+class Pair(TypedDict):
+    a: str
+    b: str
+    reasons: list[str]
+
+
+class PolicyCheck(TypedDict):
+    failures: list[TestFailure]
+    gained_total: int
+    lost_total: int
+    gained: list[Pair]
+    lost: list[Pair]
+
+
+class PolicyDocument(TypedDict):
+    default: NotRequired[Literal["taints", "none"]]
+    groups: NotRequired[dict[str, Any]]
+    rules: NotRequired[list[PolicyRule]]
+    tests: NotRequired[list[PolicyTest]]
+
+
+class PolicyExplanation(TypedDict):
+    allowed: bool
+    reasons: list[str]
+    neighbours: bool
+    a: Explained
+    b: Explained
+
+
+class PolicyOut(TypedDict):
+    id: str
+    realm_id: str
+    document: PolicyDocument
+    created_at: str
+    updated_at: str
+
+
+PolicyRule = TypedDict(
+    "PolicyRule", {"name": str, "effect": Literal["allow", "deny"], "between": list[str], "and": list[str]}
+)
+
+
+class PolicyTest(TypedDict):
+    a: str | Hypothetical
+    b: str | Hypothetical
+    allowed: bool
+
+
 class Problem(TypedDict):
     type: str
     title: str
@@ -102,6 +173,13 @@ class Problem(TypedDict):
     detail: str
     errors: NotRequired[list[FieldError]]
     trace_id: NotRequired[str]
+
+
+class RealmCa(TypedDict):
+    realm_id: str
+    keys: list[CaKeyOut]
+    remaining: int
+    announced_at: str | None
 
 
 class RealmCreate(TypedDict):
@@ -132,6 +210,11 @@ class SignedDocument(TypedDict):
     payload: str
     sig: str
     key: str
+
+
+class TestFailure(TypedDict):
+    index: int
+    detail: str
 
 
 class TokenCreate(TypedDict):
@@ -305,6 +388,29 @@ class Api:
         )
         return found
 
+    def get_node_taints(
+        self, node_id: str, *, fields: str | None = None, if_none_match: str | None = None
+    ) -> NodeTaints:
+        """Get Node Taints"""
+        found: NodeTaints = self._transport.call(
+            "GET",
+            f"/api/v1/nodes/{self._transport.quoted(node_id)}/taints",
+            query={"fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def replace_node_taints(self, node_id: str, body: NodeTaints, *, if_match: str) -> NodeTaints:
+        """Replace Node Taints"""
+        found: NodeTaints = self._transport.call(
+            "PUT",
+            f"/api/v1/nodes/{self._transport.quoted(node_id)}/taints",
+            headers={"If-Match": if_match},
+            body=body,
+            media="application/json",
+        )
+        return found
+
     def create_realm(self, body: RealmCreate, *, idempotency_key: str | None = None) -> RealmOut:
         """Create Realm"""
         found: RealmOut = self._transport.call(
@@ -336,6 +442,43 @@ class Api:
             f"/api/v1/realms/{self._transport.quoted(realm)}",
             query={"fields": fields},
             headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def get_realm_ca(self, realm: str, *, fields: str | None = None, if_none_match: str | None = None) -> RealmCa:
+        """Get Realm Ca"""
+        found: RealmCa = self._transport.call(
+            "GET",
+            f"/api/v1/realms/{self._transport.quoted(realm)}/ca",
+            query={"fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def activate_realm_ca(self, realm: str, *, idempotency_key: str | None = None) -> RealmCa:
+        """The announced key signs from now on; what the old one signed still counts."""
+        found: RealmCa = self._transport.call(
+            "POST",
+            f"/api/v1/realms/{self._transport.quoted(realm)}/ca:activate",
+            headers={"Idempotency-Key": idempotency_key},
+        )
+        return found
+
+    def announce_realm_ca(self, realm: str, *, idempotency_key: str | None = None) -> RealmCa:
+        """Make the next CA key and let nodes learn it; the current one goes on signing."""
+        found: RealmCa = self._transport.call(
+            "POST",
+            f"/api/v1/realms/{self._transport.quoted(realm)}/ca:announce",
+            headers={"Idempotency-Key": idempotency_key},
+        )
+        return found
+
+    def finish_realm_ca(self, realm: str, *, idempotency_key: str | None = None) -> RealmCa:
+        """Retire the old key, once nothing in use is signed by it."""
+        found: RealmCa = self._transport.call(
+            "POST",
+            f"/api/v1/realms/{self._transport.quoted(realm)}/ca:finish",
+            headers={"Idempotency-Key": idempotency_key},
         )
         return found
 
@@ -398,6 +541,50 @@ class Api:
             f"/api/v1/realms/{self._transport.quoted(realm)}/edges/{self._transport.quoted(edge_id)}",
             headers={"If-Match": if_match},
         )
+
+    def get_policy(self, realm: str, *, fields: str | None = None, if_none_match: str | None = None) -> PolicyOut:
+        """Get Policy"""
+        found: PolicyOut = self._transport.call(
+            "GET",
+            f"/api/v1/realms/{self._transport.quoted(realm)}/policy",
+            query={"fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def replace_policy(self, realm: str, body: PolicyDocument, *, if_match: str) -> PolicyOut:
+        """Replace Policy"""
+        found: PolicyOut = self._transport.call(
+            "PUT",
+            f"/api/v1/realms/{self._transport.quoted(realm)}/policy",
+            headers={"If-Match": if_match},
+            body=body,
+            media="application/json",
+        )
+        return found
+
+    def check_policy(self, realm: str, body: PolicyDocument, *, idempotency_key: str | None = None) -> PolicyCheck:
+        """What this document would change, and whether its tests hold. Changes nothing."""
+        found: PolicyCheck = self._transport.call(
+            "POST",
+            f"/api/v1/realms/{self._transport.quoted(realm)}/policy:check",
+            headers={"Idempotency-Key": idempotency_key},
+            body=body,
+            media="application/json",
+        )
+        return found
+
+    def explain_policy(
+        self, realm: str, *, a: str, b: str, fields: str | None = None, if_none_match: str | None = None
+    ) -> PolicyExplanation:
+        """May node `a` talk to node `b` (name or id), and why."""
+        found: PolicyExplanation = self._transport.call(
+            "GET",
+            f"/api/v1/realms/{self._transport.quoted(realm)}/policy:explain",
+            query={"a": a, "b": b, "fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
 
     def get_realm_settings(
         self, realm: str, *, fields: str | None = None, if_none_match: str | None = None

@@ -10,7 +10,6 @@ ignore what they get twice. A replica's feed is woken by the hub; it also looks 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterator
@@ -61,6 +60,8 @@ class Feed:
         self._ready = asyncio.Event()
         self._turning = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+        self._woken = asyncio.Event()
+        self._stopping = False
         self._head: str | None = None
         self._head_version = self._policy_version = 0
         self._buried: list[tuple[int, str]] = []
@@ -91,10 +92,11 @@ class Feed:
         return node_id in self._index.facts
 
     async def stop(self) -> None:
+        """Let the turn that is under way come to its end."""
+        self._stopping = True
+        self._woken.set()
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await self._task
 
     async def opening(self, channel: Channel) -> AsyncIterator[tuple[int, str | None, list[str]]]:
         """The first messages of a channel: the head and what is newer than `channel.sent`, all of it if need be."""
@@ -125,13 +127,16 @@ class Feed:
 
     async def _run(self) -> None:
         """Until the last channel has been gone for one heartbeat."""
-        due = True
-        with self._context.hub.waiting(self._realm_id) as changed:
-            while True:
-                changed.clear()
+        seconds = self._context.settings.heartbeat_seconds
+        loop, due_at = asyncio.get_running_loop(), 0.0
+        with self._context.hub.waiting(self._realm_id) as self._woken:
+            while not self._stopping:
+                self._woken.clear()
+                due = loop.time() >= due_at
+                if due:
+                    due_at = loop.time() + seconds
                 await self.turn(due=due)
-                due = not await _set_within(changed, self._context.settings.heartbeat_seconds)
-                if due and not self._channels:
+                if not await _set_within(self._woken, seconds) and not self._channels:
                     return
 
     async def turn(self, *, due: bool = False) -> None:
