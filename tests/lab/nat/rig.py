@@ -62,9 +62,12 @@ class Rig:
         return name
 
     def server(self) -> str:
-        """A namespace with both of the servers' addresses on a bridge."""
+        """A namespace with both of the servers' addresses on a bridge.
+
+        A bridge without a MAC address of its own changes it as ports come: neighbours are forgotten then, frames lost.
+        """
         name = self.namespace("srv")
-        run(name, "ip", "link", "add", "br0", "type", "bridge")
+        run(name, "ip", "link", "add", "br0", "address", "02:00:00:00:00:01", "type", "bridge")
         for address in SERVERS:
             run(name, "ip", "address", "add", f"{address}/24", "dev", "br0")
         prepare(name, "br0")

@@ -11,8 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,14 +50,11 @@ class Asked:
 
 
 class Discovery:
-    """One kind of NAT, a host behind it, and STUN servers outside that nobody else asks.
-
-    A coturn whose clients ask at once sends replies of change requests to the wrong one of them now and then (4.6.1).
-    """
+    """STUN servers, and NATs with a host behind each."""
 
     def __init__(self, folder: Path) -> None:
         self.rig, self.folder = Rig(fresh_name()), folder
-        folder.mkdir()
+        self._numbers = itertools.count(1)
         self.server = self.rig.server()
         self.children: list[subprocess.Popen[str]] = []
 
@@ -72,7 +68,7 @@ class Discovery:
     def serve(self, port: int) -> None:
         """coturn with two addresses and two ports, so that it offers RFC 5780's CHANGE-REQUEST."""
         files = ["--log-file", f"{self.folder}/{port}.log", "--pidfile", f"{self.folder}/{port}.pid"]
-        ports = ["--listening-port", str(port), "--userdb", f"{self.folder}/{port}.db", "--relay-threads", "1"]
+        ports = ["--listening-port", str(port), "--userdb", f"{self.folder}/{port}.db"]
         addresses = [word for address in SERVERS for word in ("--listening-ip", address)]
         modes = ["-n", "--stun-only", "--no-tls", "--no-dtls", "--no-cli", "--no-tcp", "--simple-log"]
         self._start(self.server, "turnserver", *modes, *addresses, *ports, *files)
@@ -85,30 +81,29 @@ class Discovery:
             assert time.monotonic() < deadline, f"coturn does not listen on {missing}"
             time.sleep(0.05)
 
-    def _node(self, public: str) -> str:
-        made = self.rig.namespace("nat")
+    def _nat(self, kind: NatKind, gateway: str) -> tuple[str, int]:
+        """A NAT on the server's network: namespace and number."""
+        number = next(self._numbers)
+        made, public = self.rig.namespace(f"n{number}"), f"203.0.113.{100 + number}"
         self.rig.on_bridge(self.server, made, "out0", public)
-        return made
+        self.rig.inside_lan(made, gateway)
+        self.rig.apply(made, public, kind)
+        return made, number
 
     def behind(self, kind: NatKind) -> str:
         """A host behind one NAT."""
-        made = self._node("203.0.113.1")
-        self.rig.inside_lan(made, "10.0.0.1")
-        self.rig.apply(made, "203.0.113.1", kind)
-        return self.rig.client("c1", made, "10.0.0.2")
+        made, number = self._nat(kind, "10.0.0.1")
+        return self.rig.client(f"c{number}", made, "10.0.0.2")
 
     def behind_two(self, customer: NatKind) -> str:
         """A host behind a NAT behind a carrier's, RFC 6888; 100.64.0.0/24 between them (RFC 6598)."""
-        outer = self._node("203.0.113.1")
-        self.rig.inside_lan(outer, "100.64.0.1")
-        self.rig.apply(outer, "203.0.113.1", nat.CGNAT)
-        inner = self.rig.client("cpe", outer, "100.64.0.2", nic="out0")
+        outer, number = self._nat(nat.CGNAT, "100.64.0.1")
+        inner = self.rig.client(f"m{number}", outer, "100.64.0.2", nic="out0")
         self.rig.inside_lan(inner, "10.0.0.1")
         self.rig.apply(inner, "100.64.0.2", customer)
-        return self.rig.client("c1", inner, "10.0.0.2")
+        return self.rig.client(f"c{number}", inner, "10.0.0.2")
 
     def ask(self, client: str) -> tuple[subprocess.Popen[str], subprocess.Popen[str]]:
-        self.wait_for_servers(BEHAVIOUR_PORT, CLASSIC_PORT)
         classic = f"import stun; print(stun.get_ip_info(stun_host={SERVERS[0]!r}, stun_port={CLASSIC_PORT})[0])"
         tool = ("turnutils_natdiscovery", "-H", "-m", "-f", "-p", str(BEHAVIOUR_PORT), SERVERS[0])
         return self._start(client, *tool), self._start(client, sys.executable, "-c", classic)
@@ -120,27 +115,23 @@ class Discovery:
         self.rig.close()
 
 
-def build(kinds: Mapping[str, NatKind], folder: Path, cleanup: ExitStack) -> Iterator[tuple[str, Discovery, str]]:
-    """(name, discovery, client) of each kind, and of each CGNAT."""
-    two = {f"CGNAT, {name}": kind for name, kind in CGNATS.items()}
-    for number, (name, kind) in enumerate({**kinds, **two}.items()):
-        discovery = Discovery(folder / str(number))
-        cleanup.callback(discovery.close)
-        discovery.serve(BEHAVIOUR_PORT)
-        discovery.serve(CLASSIC_PORT)
-        yield name, discovery, discovery.behind(kind) if name in kinds else discovery.behind_two(kind)
-
-
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Asked]:
+def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Asked]]:
     assert shutil.which("turnutils_natdiscovery"), "coturn is not installed: apt-get install coturn"
-    with ExitStack() as cleanup:
-        built = build({**COMBINATIONS, "UDP blocked": BLOCKED}, tmp_path_factory.mktemp("stun"), cleanup)
-        asked = {name: discovery.ask(client) for name, discovery, client in built}
-        return {
+    discovery = Discovery(tmp_path_factory.mktemp("stun"))
+    try:
+        for port in (BEHAVIOUR_PORT, CLASSIC_PORT):
+            discovery.serve(port)
+        discovery.wait_for_servers(BEHAVIOUR_PORT, CLASSIC_PORT)
+        asked = {name: discovery.ask(discovery.behind(kind)) for name, kind in COMBINATIONS.items()}
+        asked |= {f"CGNAT, {name}": discovery.ask(discovery.behind_two(kind)) for name, kind in CGNATS.items()}
+        asked["UDP blocked"] = discovery.ask(discovery.behind(BLOCKED))
+        yield {
             name: Asked(*(child.communicate(timeout=DEADLINE)[0] for child in clients))
             for name, clients in asked.items()
         }
+    finally:
+        discovery.close()
 
 
 _WORDS = {
@@ -187,7 +178,7 @@ def test_rfc3489_names_the_kind(found: dict[str, Asked], name: str) -> None:
 def test_behind_two_nats_the_stricter_half_of_each_is_found(found: dict[str, Asked], name: str) -> None:
     kind, output = CGNATS[name], found[f"CGNAT, {name}"].behaviour
     assert behaviour(output) == (max(kind.mapping, nat.CGNAT.mapping, key=STRICTNESS), kind.filtering), output
-    assert "reflexive addr: 203.0.113.1:" in output, output
+    assert "reflexive addr: 203.0.113.1" in output, output
 
 
 STRICTNESS = list(Dependence).index
