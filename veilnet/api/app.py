@@ -9,6 +9,12 @@ from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
 
+from veilnet.api.access.endpoints import own_routes as whoami
+from veilnet.api.access.endpoints import routes as api_tokens
+from veilnet.api.accounts.endpoints import group_routes as groups
+from veilnet.api.accounts.endpoints import service_account_routes as service_accounts
+from veilnet.api.accounts.endpoints import user_routes as users
+from veilnet.api.audit.endpoints import routes as audit
 from veilnet.api.body_limit import BodyLimit
 from veilnet.api.ca import CaStore
 from veilnet.api.clock import WatchedClock
@@ -19,6 +25,7 @@ from veilnet.api.errors import install_handlers
 from veilnet.api.listen import listening
 from veilnet.api.nodes.endpoints import own_routes as own_node
 from veilnet.api.nodes.endpoints import routes as nodes
+from veilnet.api.operations.endpoints import routes as operations
 from veilnet.api.ops.metrics import MeasureRequests
 from veilnet.api.ops.tracing import TraceRequests, tracer_of_environment
 from veilnet.api.platform.rate_limit import RateLimiter
@@ -47,7 +54,7 @@ def create_app(settings: MasterSettings, clock: Callable[[], int] | None = None)
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await bring_up_to_date(engine, settings.backups_dir)
-        async with listening(engine, context.hub):
+        async with listening(engine, context.hub), context.operations.running():
             yield
             await app.state.feeds.stop()
         await engine.dispose()
@@ -64,7 +71,8 @@ def create_app(settings: MasterSettings, clock: Callable[[], int] | None = None)
     app.add_middleware(RequestId)  # the last one added is the outermost
     install_handlers(app)
     api = APIRouter(prefix="/api/v1", responses={422: _PROBLEM, "4XX": _PROBLEM, "5XX": _PROBLEM})
-    for routes in (realms, policies, rotation, topology, tokens, nodes, taints, enrolment, own_node):
+    fleet = (realms, policies, rotation, topology, tokens, nodes, taints, enrolment, own_node)
+    for routes in (*fleet, users, groups, service_accounts, api_tokens, whoami, audit, operations):
         api.include_router(routes.router)
     api.include_router(snapshots)
     app.include_router(api)

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from veilnet.api.access.cache import VerifiedTokens
 from veilnet.api.ca import CaStore
 from veilnet.api.hub import Hub
+from veilnet.api.operations.runner import OperationRunner
 from veilnet.api.ops.metrics import Metrics
 from veilnet.api.platform.rate_limit import RateLimiter
 from veilnet.api.settings import MasterSettings
@@ -30,5 +31,9 @@ class Context:
     verified: VerifiedTokens = field(default_factory=VerifiedTokens)
     publishing: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     """One builder of a realm's snapshot at a time."""
+    operations: OperationRunner = field(init=False)
     in_flight: set[tuple[str, str, str]] = field(default_factory=set)
     """Idempotency keys of requests that this process is carrying out."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "operations", OperationRunner(self.engine, self.hub, self.clock))

@@ -34,6 +34,7 @@ NAMING: Final = {
 _WRITE: Final = "veil_write"
 _WOKEN: Final = "veil_woken_topics"
 _HOOKS: Final = "veil_before_commit"
+_AFTER: Final = "veil_after_commit"
 NOTIFY_CHANNEL: Final = "veilnet"
 _POSTGRES_SETTINGS: Final = {
     "application_name": "veilnet-master",
@@ -121,6 +122,8 @@ async def write_session(engine: AsyncEngine, hub: Hub) -> AsyncIterator[AsyncSes
             for topic in topics:  # sent by the server when, and only if, the transaction commits
                 await session.execute(select(func.pg_notify(NOTIFY_CHANNEL, topic)))
         await session.commit()
+        for done in session.info.get(_AFTER, ()):
+            done()
         for topic in topics:
             hub.notify(topic)
 
@@ -128,6 +131,11 @@ async def write_session(engine: AsyncEngine, hub: Hub) -> AsyncIterator[AsyncSes
 def before_commit(session: AsyncSession, key: str, hook: Hook) -> None:
     """Run `hook` once, at the end of the transaction; keys give the order."""
     session.info.setdefault(_HOOKS, {})[key] = hook
+
+
+def after_commit(session: AsyncSession, hook: Callable[[], None]) -> None:
+    """Run `hook` if and when this transaction is committed."""
+    session.info.setdefault(_AFTER, []).append(hook)
 
 
 def wake(session: AsyncSession, topic: str) -> None:
@@ -159,6 +167,10 @@ class Repository(Generic[E_]):
         """The row, fresh, and nobody else's until the end of the transaction (on SQLite every writer is alone)."""
         query = select(self.model).where(self.model.id == row_id).with_for_update()
         return await self.session.scalar(query, execution_options={"populate_existing": True})
+
+    async def remove(self, row: E_) -> None:
+        await self.session.delete(row)
+        await self.session.flush()
 
     async def page(self, query: Select[E_], limit: int, after: tuple[int, str] | None) -> tuple[list[E_], bool]:
         """Rows in order of (created_at, id) behind `after`, and whether there are more."""

@@ -71,6 +71,7 @@ TITLES: Final = {
     "idempotency-key-reused": "The idempotency key was used for another request",
     "idempotency-in-flight": "The first request with this idempotency key is still running",
     "idempotency-unreadable": "The stored answer belongs to another credential",
+    "operation-ended": "The operation has ended",
     "rate-limited": "Too many requests",
     "unavailable": "The Master can't use its database now; nothing was changed",
     "internal": "The Master failed; its log has the details",

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from veilnet.api.access.models import ApiToken
+from veilnet.api.accounts.models import Group, GroupMember, ServiceAccount, User
 from veilnet.api.audit.models import AuditEvent
 from veilnet.api.counters.models import Counter
 from veilnet.api.db import Base
 from veilnet.api.idempotency.models import IdempotencyKey
 from veilnet.api.nodes.models import Node
+from veilnet.api.operations.models import Operation
 from veilnet.api.outbox.models import OutboxEvent
 from veilnet.api.policies.models import RealmPolicy
 from veilnet.api.realms.models import Realm
@@ -28,9 +30,14 @@ __all__ = [
     "DirectoryRecord",
     "Edge",
     "EnrolmentToken",
+    "Group",
+    "GroupMember",
     "IdempotencyKey",
     "Node",
+    "Operation",
     "OutboxEvent",
     "Realm",
     "RealmPolicy",
+    "ServiceAccount",
+    "User",
 ]

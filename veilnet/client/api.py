@@ -3,9 +3,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal, NotRequired, TypedDict
 
 from veilnet.client.transport import Transport
+
+
+class ApiTokenCreate(TypedDict):
+    name: str
+    expires_in: NotRequired[int]
+    grants: list[GrantBody]
+    scopes: NotRequired[list[str] | None]
+    owner_id: NotRequired[str | None]
+
+
+class ApiTokenCreated(TypedDict):
+    id: str
+    name: str
+    owner_id: str | None
+    grants: list[GrantOut]
+    scopes: list[str] | None
+    state: Literal["usable", "expired", "revoked"]
+    created_at: str
+    expires_at: str
+    last_used_at: str | None
+    revoked_at: str | None
+    token: str
+
+
+class ApiTokenOut(TypedDict):
+    id: str
+    name: str
+    owner_id: str | None
+    grants: list[GrantOut]
+    scopes: list[str] | None
+    state: Literal["usable", "expired", "revoked"]
+    created_at: str
+    expires_at: str
+    last_used_at: str | None
+    revoked_at: str | None
+
+
+class ApiTokenPatch(TypedDict):
+    name: NotRequired[str | None]
+
+
+class AuditEventOut(TypedDict):
+    id: str
+    seq: int
+    created_at: str
+    realm_id: str | None
+    action: str
+    actor_kind: str
+    actor_id: str
+    actor_name: str
+    token_id: str | None
+    request_id: str
+    source: str
+    subject: str | None
+    changes: dict[str, Any]
+    hash: str
 
 
 class CaKeyOut(TypedDict):
@@ -70,10 +127,51 @@ class FieldError(TypedDict):
     detail: str
 
 
+class GrantBody(TypedDict):
+    role: Role
+    realm_id: NotRequired[str | None]
+
+
+class GrantOut(TypedDict):
+    role: Role
+    realm_id: str | None
+
+
+class GroupCreate(TypedDict):
+    name: str
+    description: NotRequired[str]
+    grants: NotRequired[list[GrantBody]]
+
+
+class GroupOut(TypedDict):
+    id: str
+    name: str
+    description: str
+    grants: list[GrantOut]
+    created_at: str
+
+
+class GroupPatch(TypedDict):
+    name: NotRequired[str | None]
+    description: NotRequired[str | None]
+    grants: NotRequired[list[GrantBody] | None]
+
+
 class Hypothetical(TypedDict):
     name: NotRequired[str | Literal[""]]
     taints: NotRequired[list[str]]
     worn: NotRequired[list[str] | None]
+
+
+class MemberCreate(TypedDict):
+    user_id: str
+
+
+class MemberOut(TypedDict):
+    id: str
+    group_id: str
+    user_id: str
+    created_at: str
 
 
 class NodeOut(TypedDict):
@@ -97,8 +195,43 @@ class NodeTaints(TypedDict):
     taints: list[str]
 
 
+class OperationOut(TypedDict):
+    id: str
+    kind: str
+    realm_id: str | None
+    state: Literal["running", "succeeded", "failed", "cancelled"]
+    done: int
+    total: int | None
+    cancel_asked: bool
+    result: dict[str, Any] | None
+    error: str | None
+    created_by: str
+    created_at: str
+    ended_at: str | None
+
+
+class PageApiTokenOut(TypedDict):
+    items: list[ApiTokenOut]
+    next_cursor: NotRequired[str | None]
+
+
+class PageAuditEventOut(TypedDict):
+    items: list[AuditEventOut]
+    next_cursor: NotRequired[str | None]
+
+
 class PageEdgeOut(TypedDict):
     items: list[EdgeOut]
+    next_cursor: NotRequired[str | None]
+
+
+class PageGroupOut(TypedDict):
+    items: list[GroupOut]
+    next_cursor: NotRequired[str | None]
+
+
+class PageMemberOut(TypedDict):
+    items: list[MemberOut]
     next_cursor: NotRequired[str | None]
 
 
@@ -107,13 +240,28 @@ class PageNodeOut(TypedDict):
     next_cursor: NotRequired[str | None]
 
 
+class PageOperationOut(TypedDict):
+    items: list[OperationOut]
+    next_cursor: NotRequired[str | None]
+
+
 class PageRealmOut(TypedDict):
     items: list[RealmOut]
     next_cursor: NotRequired[str | None]
 
 
+class PageServiceAccountOut(TypedDict):
+    items: list[ServiceAccountOut]
+    next_cursor: NotRequired[str | None]
+
+
 class PageTokenOut(TypedDict):
     items: list[TokenOut]
+    next_cursor: NotRequired[str | None]
+
+
+class PageUserOut(TypedDict):
+    items: list[UserOut]
     next_cursor: NotRequired[str | None]
 
 
@@ -206,6 +354,32 @@ class RealmSettings(TypedDict):
     idle_seconds: NotRequired[int]
 
 
+Role = Literal["owner", "admin", "operator", "relay_operator", "auditor", "readonly"]
+
+
+class ServiceAccountCreate(TypedDict):
+    name: str
+    description: NotRequired[str]
+    grants: NotRequired[list[GrantBody]]
+    state: NotRequired[Literal["active", "suspended"]]
+
+
+class ServiceAccountOut(TypedDict):
+    id: str
+    name: str
+    description: str
+    grants: list[GrantOut]
+    state: Literal["active", "suspended"]
+    created_at: str
+
+
+class ServiceAccountPatch(TypedDict):
+    name: NotRequired[str | None]
+    description: NotRequired[str | None]
+    grants: NotRequired[list[GrantBody] | None]
+    state: NotRequired[Literal["active", "suspended"] | None]
+
+
 class SignedDocument(TypedDict):
     payload: str
     sig: str
@@ -261,9 +435,168 @@ class TopologyReplace(TypedDict):
     edges: list[EdgeCreate]
 
 
+class UserCreate(TypedDict):
+    name: str
+    email: NotRequired[str | None]
+    issuer: NotRequired[str | None]
+    subject: NotRequired[str | None]
+    grants: NotRequired[list[GrantBody]]
+    state: NotRequired[Literal["active", "suspended"]]
+
+
+class UserOut(TypedDict):
+    id: str
+    name: str
+    email: str | None
+    issuer: str | None
+    subject: str | None
+    grants: list[GrantOut]
+    state: Literal["active", "suspended"]
+    created_at: str
+    last_login_at: str | None
+
+
+class UserPatch(TypedDict):
+    name: NotRequired[str | None]
+    email: NotRequired[str | None]
+    issuer: NotRequired[str | None]
+    subject: NotRequired[str | None]
+    grants: NotRequired[list[GrantBody] | None]
+    state: NotRequired[Literal["active", "suspended"] | None]
+
+
+class WhoAmI(TypedDict):
+    kind: str
+    id: str
+    name: str
+    token_id: str | None
+    scopes: dict[str, list[str] | None]
+
+
 class Api:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+
+    def create_api_token(self, body: ApiTokenCreate, *, idempotency_key: str | None = None) -> ApiTokenCreated:
+        """Create Api Token"""
+        found: ApiTokenCreated = self._transport.call(
+            "POST",
+            "/api/v1/api-tokens",
+            headers={"Idempotency-Key": idempotency_key},
+            body=body,
+            media="application/json",
+        )
+        return found
+
+    def list_api_tokens(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        fields: str | None = None,
+        if_none_match: str | None = None,
+    ) -> PageApiTokenOut:
+        """List Api Tokens"""
+        found: PageApiTokenOut = self._transport.call(
+            "GET",
+            "/api/v1/api-tokens",
+            query={"limit": limit, "cursor": cursor, "fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def get_api_token(
+        self, token_id: str, *, fields: str | None = None, if_none_match: str | None = None
+    ) -> ApiTokenOut:
+        """Get Api Token"""
+        found: ApiTokenOut = self._transport.call(
+            "GET",
+            f"/api/v1/api-tokens/{self._transport.quoted(token_id)}",
+            query={"fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def update_api_token(self, token_id: str, body: ApiTokenPatch, *, if_match: str) -> ApiTokenOut:
+        """Update Api Token"""
+        found: ApiTokenOut = self._transport.call(
+            "PATCH",
+            f"/api/v1/api-tokens/{self._transport.quoted(token_id)}",
+            headers={"If-Match": if_match},
+            body=body,
+            media="application/json",
+        )
+        return found
+
+    def delete_api_token(self, token_id: str, *, if_match: str) -> None:
+        """Delete Api Token"""
+        self._transport.call(
+            "DELETE", f"/api/v1/api-tokens/{self._transport.quoted(token_id)}", headers={"If-Match": if_match}
+        )
+
+    def revoke_api_token(self, token_id: str, *, idempotency_key: str | None = None) -> ApiTokenOut:
+        """Revoke Api Token"""
+        found: ApiTokenOut = self._transport.call(
+            "POST",
+            f"/api/v1/api-tokens/{self._transport.quoted(token_id)}/revoke",
+            headers={"Idempotency-Key": idempotency_key},
+        )
+        return found
+
+    def list_audit_events(
+        self,
+        *,
+        realm: str | None = None,
+        actor_id: str | None = None,
+        action: str | None = None,
+        subject: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        fields: str | None = None,
+        if_none_match: str | None = None,
+    ) -> PageAuditEventOut:
+        """List Audit Events"""
+        found: PageAuditEventOut = self._transport.call(
+            "GET",
+            "/api/v1/audit-events",
+            query={
+                "realm": realm,
+                "actor_id": actor_id,
+                "action": action,
+                "subject": subject,
+                "limit": limit,
+                "cursor": cursor,
+                "fields": fields,
+            },
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def export_audit_events(self, *, after: int | None = None, if_none_match: str | None = None) -> Iterator[str]:
+        """One entry a line, from the one behind number `after` on: what a SIEM fetches now and then."""
+        found: Iterator[str] = self._transport.stream(
+            "GET", "/api/v1/audit-events/export", query={"after": after}, headers={"If-None-Match": if_none_match}
+        )
+        return found
+
+    def verify_audit_events(self, *, idempotency_key: str | None = None) -> OperationOut:
+        """Recompute the whole chain. The operation's result: `{'entries': N, 'first_fault': N or nul"""
+        found: OperationOut = self._transport.call(
+            "POST", "/api/v1/audit-events/verify", headers={"Idempotency-Key": idempotency_key}
+        )
+        return found
+
+    def get_audit_event(
+        self, event_id: str, *, fields: str | None = None, if_none_match: str | None = None
+    ) -> AuditEventOut:
+        """Get Audit Event"""
+        found: AuditEventOut = self._transport.call(
+            "GET",
+            f"/api/v1/audit-events/{self._transport.quoted(event_id)}",
+            query={"fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
 
     def create_enrolment_token(self, body: TokenCreate, *, idempotency_key: str | None = None) -> TokenCreated:
         """Create Enrolment Token"""
@@ -325,6 +658,106 @@ class Api:
             media="application/json",
         )
         return found
+
+    def create_group(self, body: GroupCreate, *, idempotency_key: str | None = None) -> GroupOut:
+        """Create Group"""
+        found: GroupOut = self._transport.call(
+            "POST", "/api/v1/groups", headers={"Idempotency-Key": idempotency_key}, body=body, media="application/json"
+        )
+        return found
+
+    def list_groups(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        fields: str | None = None,
+        if_none_match: str | None = None,
+    ) -> PageGroupOut:
+        """List Groups"""
+        found: PageGroupOut = self._transport.call(
+            "GET",
+            "/api/v1/groups",
+            query={"limit": limit, "cursor": cursor, "fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def get_group(self, group_id: str, *, fields: str | None = None, if_none_match: str | None = None) -> GroupOut:
+        """Get Group"""
+        found: GroupOut = self._transport.call(
+            "GET",
+            f"/api/v1/groups/{self._transport.quoted(group_id)}",
+            query={"fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def update_group(self, group_id: str, body: GroupPatch, *, if_match: str) -> GroupOut:
+        """Update Group"""
+        found: GroupOut = self._transport.call(
+            "PATCH",
+            f"/api/v1/groups/{self._transport.quoted(group_id)}",
+            headers={"If-Match": if_match},
+            body=body,
+            media="application/json",
+        )
+        return found
+
+    def delete_group(self, group_id: str, *, if_match: str) -> None:
+        """Delete Group"""
+        self._transport.call(
+            "DELETE", f"/api/v1/groups/{self._transport.quoted(group_id)}", headers={"If-Match": if_match}
+        )
+
+    def add_group_member(self, group_id: str, body: MemberCreate, *, idempotency_key: str | None = None) -> MemberOut:
+        """Add Group Member"""
+        found: MemberOut = self._transport.call(
+            "POST",
+            f"/api/v1/groups/{self._transport.quoted(group_id)}/members",
+            headers={"Idempotency-Key": idempotency_key},
+            body=body,
+            media="application/json",
+        )
+        return found
+
+    def list_group_members(
+        self,
+        group_id: str,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        fields: str | None = None,
+        if_none_match: str | None = None,
+    ) -> PageMemberOut:
+        """List Group Members"""
+        found: PageMemberOut = self._transport.call(
+            "GET",
+            f"/api/v1/groups/{self._transport.quoted(group_id)}/members",
+            query={"limit": limit, "cursor": cursor, "fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def get_group_member(
+        self, group_id: str, member_id: str, *, fields: str | None = None, if_none_match: str | None = None
+    ) -> MemberOut:
+        """Get Group Member"""
+        found: MemberOut = self._transport.call(
+            "GET",
+            f"/api/v1/groups/{self._transport.quoted(group_id)}/members/{self._transport.quoted(member_id)}",
+            query={"fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def remove_group_member(self, group_id: str, member_id: str, *, if_match: str) -> None:
+        """Remove Group Member"""
+        self._transport.call(
+            "DELETE",
+            f"/api/v1/groups/{self._transport.quoted(group_id)}/members/{self._transport.quoted(member_id)}",
+            headers={"If-Match": if_match},
+        )
 
     def put_descriptor(self, body: SignedDocument) -> DescriptorOut:
         """The node's new descriptor: other endpoints, or the same before the old one ends."""
@@ -408,6 +841,45 @@ class Api:
             headers={"If-Match": if_match},
             body=body,
             media="application/json",
+        )
+        return found
+
+    def list_operations(
+        self,
+        *,
+        state: Literal["running", "succeeded", "failed", "cancelled"] | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        fields: str | None = None,
+        if_none_match: str | None = None,
+    ) -> PageOperationOut:
+        """List Operations"""
+        found: PageOperationOut = self._transport.call(
+            "GET",
+            "/api/v1/operations",
+            query={"state": state, "limit": limit, "cursor": cursor, "fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def get_operation(
+        self, operation_id: str, *, fields: str | None = None, if_none_match: str | None = None
+    ) -> OperationOut:
+        """Get Operation"""
+        found: OperationOut = self._transport.call(
+            "GET",
+            f"/api/v1/operations/{self._transport.quoted(operation_id)}",
+            query={"fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def cancel_operation(self, operation_id: str, *, idempotency_key: str | None = None) -> OperationOut:
+        """Cancel Operation"""
+        found: OperationOut = self._transport.call(
+            "POST",
+            f"/api/v1/operations/{self._transport.quoted(operation_id)}/cancel",
+            headers={"Idempotency-Key": idempotency_key},
         )
         return found
 
@@ -606,5 +1078,126 @@ class Api:
             headers={"If-Match": if_match},
             body=body,
             media="application/json",
+        )
+        return found
+
+    def create_service_account(
+        self, body: ServiceAccountCreate, *, idempotency_key: str | None = None
+    ) -> ServiceAccountOut:
+        """Create Service Account"""
+        found: ServiceAccountOut = self._transport.call(
+            "POST",
+            "/api/v1/service-accounts",
+            headers={"Idempotency-Key": idempotency_key},
+            body=body,
+            media="application/json",
+        )
+        return found
+
+    def list_service_accounts(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        fields: str | None = None,
+        if_none_match: str | None = None,
+    ) -> PageServiceAccountOut:
+        """List Service Accounts"""
+        found: PageServiceAccountOut = self._transport.call(
+            "GET",
+            "/api/v1/service-accounts",
+            query={"limit": limit, "cursor": cursor, "fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def get_service_account(
+        self, service_account_id: str, *, fields: str | None = None, if_none_match: str | None = None
+    ) -> ServiceAccountOut:
+        """Get Service Account"""
+        found: ServiceAccountOut = self._transport.call(
+            "GET",
+            f"/api/v1/service-accounts/{self._transport.quoted(service_account_id)}",
+            query={"fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def update_service_account(
+        self, service_account_id: str, body: ServiceAccountPatch, *, if_match: str
+    ) -> ServiceAccountOut:
+        """Update Service Account"""
+        found: ServiceAccountOut = self._transport.call(
+            "PATCH",
+            f"/api/v1/service-accounts/{self._transport.quoted(service_account_id)}",
+            headers={"If-Match": if_match},
+            body=body,
+            media="application/json",
+        )
+        return found
+
+    def delete_service_account(self, service_account_id: str, *, if_match: str) -> None:
+        """Delete Service Account"""
+        self._transport.call(
+            "DELETE",
+            f"/api/v1/service-accounts/{self._transport.quoted(service_account_id)}",
+            headers={"If-Match": if_match},
+        )
+
+    def create_user(self, body: UserCreate, *, idempotency_key: str | None = None) -> UserOut:
+        """Create User"""
+        found: UserOut = self._transport.call(
+            "POST", "/api/v1/users", headers={"Idempotency-Key": idempotency_key}, body=body, media="application/json"
+        )
+        return found
+
+    def list_users(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        fields: str | None = None,
+        if_none_match: str | None = None,
+    ) -> PageUserOut:
+        """List Users"""
+        found: PageUserOut = self._transport.call(
+            "GET",
+            "/api/v1/users",
+            query={"limit": limit, "cursor": cursor, "fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def get_user(self, user_id: str, *, fields: str | None = None, if_none_match: str | None = None) -> UserOut:
+        """Get User"""
+        found: UserOut = self._transport.call(
+            "GET",
+            f"/api/v1/users/{self._transport.quoted(user_id)}",
+            query={"fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def update_user(self, user_id: str, body: UserPatch, *, if_match: str) -> UserOut:
+        """Update User"""
+        found: UserOut = self._transport.call(
+            "PATCH",
+            f"/api/v1/users/{self._transport.quoted(user_id)}",
+            headers={"If-Match": if_match},
+            body=body,
+            media="application/json",
+        )
+        return found
+
+    def delete_user(self, user_id: str, *, if_match: str) -> None:
+        """Delete User"""
+        self._transport.call(
+            "DELETE", f"/api/v1/users/{self._transport.quoted(user_id)}", headers={"If-Match": if_match}
+        )
+
+    def who_am_i(self, *, fields: str | None = None, if_none_match: str | None = None) -> WhoAmI:
+        """The caller, and each scope it has with the realms it has it in."""
+        found: WhoAmI = self._transport.call(
+            "GET", "/api/v1/whoami", query={"fields": fields}, headers={"If-None-Match": if_none_match}
         )
         return found

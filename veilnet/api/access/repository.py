@@ -10,6 +10,11 @@ from veilnet.api.db import Repository
 class ApiTokenRepository(Repository[ApiToken]):
     model = ApiToken
 
+    async def revoke_of(self, owner_id: str, now: int) -> None:
+        """Every token of a user or service account that goes."""
+        query = update(ApiToken).where(ApiToken.owner_id == owner_id, ApiToken.revoked_at.is_(None))
+        await self.session.execute(query.values(revoked_at=now, owner_id=None))
+
     async def touch(self, token_id: str, now: int) -> None:
         """Note the use, without a new version: nobody configured anything."""
         await self.session.execute(update(ApiToken).where(ApiToken.id == token_id).values(last_used_at=now))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -12,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from veilnet.api.access.cache import VerifiedTokens
 from veilnet.api.access.models import ApiToken
 from veilnet.api.access.repository import ApiTokenRepository
+from veilnet.api.accounts.repository import GroupRepository, ServiceAccountRepository, UserRepository
 from veilnet.api.errors import Forbidden, Unauthorized
 from veilnet.api.ids import new_id
 from veilnet.api.nodes.models import Node
@@ -72,9 +74,29 @@ async def api_token_of(
     return row
 
 
-def token_principal(row: ApiToken, source: str) -> Principal:
+async def token_principal(session: AsyncSession, row: ApiToken, source: str) -> Principal:
+    """The token's owner if it has one, else the token. Raises Unauthorized when the owner is gone or suspended."""
     scopes = None if row.scopes is None else frozenset(row.scopes)
-    return Principal("api_token", row.id, row.name, (read_grants(row.grants),), scopes, row.id, source=source)
+    own = read_grants(row.grants)
+    if row.owner_id is None:
+        return Principal("api_token", row.id, row.name, (own,), scopes, row.id, source=source)
+    if row.owner_id.startswith("usr_"):
+        return replace(await user_principal(session, row.owner_id, source), scopes=scopes, token_id=row.id).within(own)
+    account = await ServiceAccountRepository(session).by_id(row.owner_id)
+    if account is None or account.suspended_at is not None:
+        raise Unauthorized("unauthorized", REFUSED)
+    layers = (own, read_grants(account.grants))
+    return Principal("service_account", account.id, account.name, layers, scopes, row.id, source=source)
+
+
+async def user_principal(session: AsyncSession, user_id: str, source: str) -> Principal:
+    """A person, with the grants of its groups. Raises Unauthorized when it is gone or suspended."""
+    user = await UserRepository(session).by_id(user_id)
+    if user is None or user.suspended_at is not None:
+        raise Unauthorized("unauthorized", REFUSED)
+    groups = await GroupRepository(session).of_user(user.id)
+    grants = read_grants([*user.grants, *(grant for group in groups for grant in group.grants)])
+    return Principal("user", user.id, user.name, (grants,), source=source)
 
 
 async def node_of(session: AsyncSession, text: str) -> Node:

@@ -4,6 +4,7 @@ from __future__ import annotations
 from sqlalchemy import Select, select
 
 from veilnet.api.audit.models import AuditEvent
+from veilnet.api.audit.schemas import AuditFilter
 from veilnet.api.db import Repository
 from veilnet.api.platform.roles import RealmIds
 
@@ -14,6 +15,14 @@ class AuditRepository(Repository[AuditEvent]):
     def visible(self, realms: RealmIds) -> Select[AuditEvent]:
         query = self.all()
         return query if realms is None else query.where(AuditEvent.realm_id.in_(realms))
+
+    def filtered(self, realms: RealmIds, filters: AuditFilter) -> Select[AuditEvent]:
+        query = self.visible(realms)
+        for name in ("actor_id", "action", "subject"):
+            wanted = getattr(filters, name)
+            if wanted is not None:
+                query = query.where(getattr(AuditEvent, name) == wanted)
+        return query
 
     async def after(self, seq: int, limit: int, realms: RealmIds = None) -> list[AuditEvent]:
         query = self.visible(realms).where(AuditEvent.seq > seq).order_by(AuditEvent.seq).limit(limit)

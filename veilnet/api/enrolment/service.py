@@ -85,6 +85,7 @@ async def _new_node(
         created_at=now,
         last_seen_at=None,
         revoked_at=None,
+        approved_at=now,
     )
     ca = await authority(session, context.cas, realm)
     issue_certificate(row, ca, now, context.settings.certificate_seconds)

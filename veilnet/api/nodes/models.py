@@ -43,3 +43,11 @@ class Node(VersionedEntity):
     created_at: Mapped[int]
     last_seen_at: Mapped[int | None]
     revoked_at: Mapped[int | None]
+    approved_at: Mapped[int | None]
+    """None: it waits for an administrator and stands in no snapshot."""
+    expires_at: Mapped[int | None]
+    expired_at: Mapped[int | None]
+    """When it was taken out because `expires_at` had passed."""
+    drained_at: Mapped[int | None]
+    ephemeral: Mapped[bool] = mapped_column(default=False)
+    labels: Mapped[dict[str, str]] = mapped_column(JSON, default=dict)

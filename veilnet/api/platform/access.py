@@ -35,6 +35,8 @@ class Rule:
 
 NODE: Final = Rule("node")
 ANYBODY: Final = Rule("anybody")
+ANY_ADMINISTRATOR: Final = Rule("administrator")
+"""Whoever has a good API token, whatever its roles."""
 
 
 def source_of(connection: HTTPConnection) -> str:
@@ -80,10 +82,11 @@ async def _administrator(context: Context, text: str, source: str) -> Principal:
 
     async with read_session(context.engine) as session:
         row = await api_token_of(session, context.verified, text, now, before_hashing)
+        principal = await token_principal(session, row, source)
     if row.last_used_at is None or now - row.last_used_at >= TOUCH_SECONDS:
         async with write_session(context.engine, context.hub) as session:
             await ApiTokenRepository(session).touch(row.id, now)
-    return token_principal(row, source)
+    return principal
 
 
 def authorise(principal: Principal, rule: Rule) -> RealmIds:

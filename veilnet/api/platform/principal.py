@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from veilnet.api.nodes.models import Node
@@ -26,6 +26,10 @@ class Principal:
     node: Node | None = None
     source: str = ""
     """Address that the request came from."""
+
+    def within(self, grants: tuple[Grant, ...]) -> Principal:
+        """The same caller, bounded by these grants too."""
+        return replace(self, layers=(*self.layers, grants))
 
     def realms(self, resource: Resource, verb: Verb) -> RealmIds:
         """Where the caller may do this; the empty set is nowhere."""

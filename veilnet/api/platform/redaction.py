@@ -9,7 +9,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 SECRET: Final = re.compile(r"private|secret|seed|password|credential|hash|bearer|(^|_)(token|pem|key)($|_)")
-_PUBLIC: Final = re.compile(r"public_key|ca_key")
+_PUBLIC: Final = re.compile(r"public_key|ca_key|_id$")
 _VALUE_MAX: Final = 4096
 HIDDEN: Final = "(hidden)"
 

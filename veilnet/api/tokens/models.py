@@ -25,3 +25,7 @@ class EnrolmentToken(VersionedEntity):
     expires_at: Mapped[int]
     created_at: Mapped[int]
     revoked_at: Mapped[int | None]
+    ephemeral: Mapped[bool] = mapped_column(default=False)
+    requires_approval: Mapped[bool] = mapped_column(default=False)
+    auto_taints: Mapped[list[str]] = mapped_column(JSON, default=list)
+    allowed_cidrs: Mapped[list[str]] = mapped_column(JSON, default=list)

@@ -19,7 +19,7 @@ class EdgeRepository(Repository[Edge]):
     async def between(self, a_id: str, b_id: str) -> Edge | None:
         return await self.session.scalar(select(Edge).where(Edge.a_id == a_id, Edge.b_id == b_id))
 
-    async def remove(self, edges: list[Edge]) -> None:
+    async def remove_all(self, edges: list[Edge]) -> None:
         for edge in edges:
             await self.session.delete(edge)
         await self.session.flush()

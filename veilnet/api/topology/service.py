@@ -70,7 +70,7 @@ async def replace(call: Call, realm_ref: str, wanted: list[EdgeCreate]) -> Topol
     gone, new = known.keys() - pairs.keys(), pairs.keys() - known.keys()
     change = TopologyChange(added=len(new), removed=len(gone))
     if gone or new:
-        await edges.remove([known[pair] for pair in gone])
+        await edges.remove_all([known[pair] for pair in gone])
         for pair in sorted(new):
             await edges.add(_edge(realm.id, pairs[pair], call.now))
         await RealmRepository(call.session).bump(realm.id)
@@ -84,7 +84,7 @@ async def unlink(call: Call, realm_ref: str, edge_id: str) -> None:
     realm, edge = await get_edge(call, realm_ref, edge_id)
     call.match(edge)
     call.audit(edge.id, realm.id, before=edge_out(edge, await _names(call.session, realm.id)))
-    await EdgeRepository(call.session).remove([edge])
+    await EdgeRepository(call.session).remove(edge)
     await RealmRepository(call.session).bump(realm.id)
     call.emit("topology.changed", realm.id, realm.id, {"added": 0, "removed": 1})
 
