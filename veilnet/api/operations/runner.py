@@ -101,17 +101,19 @@ class OperationRunner:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """While inside, the dead are buried now and then; at the end, what still runs is cancelled."""
-        watch = asyncio.create_task(self._watch())
+        stop = asyncio.Event()
+        watch = asyncio.create_task(self._watch(stop))
         try:
             yield
         finally:
-            tasks = [watch, *self._tasks]
-            for task in tasks:
+            stop.set()  # not cancelled: a statement that is cut off leaves a broken connection in the pool
+            for task in self._tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(watch, *self._tasks, return_exceptions=True)
 
-    async def _watch(self) -> None:
-        while True:
+    async def _watch(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
             with contextlib.suppress(SQLAlchemyError, OSError):
                 await self.bury_dead()
-            await asyncio.sleep(DEAD_SECONDS / 4)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), DEAD_SECONDS / 4)
