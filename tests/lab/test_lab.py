@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from veilnet.lab import processes
+from veilnet.lab import net, processes
 from veilnet.lab.journal import BASE, LabError, exclusive
 from veilnet.lab.lab import Lab
 
@@ -178,3 +179,50 @@ def test_down_removes_pins(name: str) -> None:
     (pins / "deeper").mkdir(parents=True)
     lab("down", name)
     assert not pins.exists()
+
+
+def test_no_root_is_said(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    with pytest.raises(LabError, match=r"a lab needs root, .*: use sudo"):
+        Lab(name).up("pair")
+    assert not Lab(name).journal.exists()
+
+
+def test_missing_tools_are_named(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tool = shutil.which("ip")
+    assert tool
+    (tmp_path / "ip").symlink_to(tool)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(LabError, match=r"not installed: nsenter, sysctl, ethtool, nft; `sudo ./run setup`"):
+        Lab(name).up("pair")
+    assert not Lab(name).journal.exists()
+
+
+@pytest.mark.parametrize(("topology", "size"), [("diamond", "4k"), ("world12", "12k")])
+def test_full_disk_is_said_and_nothing_stays(name: str, topology: str, size: str) -> None:
+    """The lab's directory on a file system of a few pages, in a mount namespace of its own. The second fills up when
+    eighty namespaces have been made."""
+    up = f"{sys.executable} -m veilnet.lab up {topology} --bare --name {name}"
+    script = f"mkdir -p {BASE} && mount -t tmpfs -o size={size} none {BASE} && {up}; ls {BASE}"
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script], check=False, capture_output=True, text=True)
+    assert "No space left on device; nothing was made" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not done.stdout
+    assert not any(traces(name).values())
+
+
+def test_failing_step_removes_what_was_made(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise LabError("no routes today")
+
+    monkeypatch.setattr(net, "build_routes", fail)
+    with pytest.raises(LabError, match="no routes today"):
+        Lab(name).up("line3")
+    assert not any(traces(name).values())
+
+
+def test_half_made_lab_says_so(name: str) -> None:
+    Lab(name).journal.create()
+    done = lab("status", name, check=False)
+    assert f"lab {name!r} is half made; remove it with: lab down {name}" in done.stderr
+    lab("down", name)

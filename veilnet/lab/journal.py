@@ -83,7 +83,8 @@ def exclusive(patience: float = 120.0) -> Iterator[None]:
         yield
     finally:
         if not any(BASE.iterdir()):
-            BASE.rmdir()
+            with contextlib.suppress(OSError):  # a mount point stays
+                BASE.rmdir()
         os.close(descriptor)
 
 
