@@ -139,8 +139,8 @@ static __always_inline __be16 go_out(struct veil_nat_config *cfg, struct nat_pac
 	__be16 remote_port = udp ? p->l4.udp.destination : 0;
 	struct veil_nat_permit permit = {};
 	struct veil_nat_mapping *m;
+	__u64 now, *used;
 	__be16 port;
-	__u64 now;
 
 	key.port = udp ? p->l4.udp.source : p->l4.icmp.id;
 	flow_key(cfg, &key, p->ip.destination, remote_port);
@@ -154,7 +154,11 @@ static __always_inline __be16 go_out(struct veil_nat_config *cfg, struct nat_pac
 	m->used = now;
 	if (cfg->filtering != VEIL_NAT_ENDPOINT_INDEPENDENT) {
 		permit_key(cfg, &permit, m->created, key.proto, port, p->ip.destination, remote_port);
-		permits.update(&permit, &now);
+		used = permits.lookup(&permit);
+		if (used)
+			*used = now; /* cheaper than an update, by far */
+		else
+			permits.update(&permit, &now);
 	}
 	return port;
 }
