@@ -97,6 +97,7 @@ def serve_master(state_dir: Path, listen: Listen) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        ws_per_message_deflate=False,  # signatures don't compress, and it would be done once a channel
         ws_ping_interval=20,
         ws_max_size=1024 * 1024,
         ssl_certfile=None if listen.plain_http else settings.tls_certificate,

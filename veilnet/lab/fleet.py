@@ -225,14 +225,14 @@ class Fleet:
         """Until every member knows all of the directory that it may see."""
         end = time.monotonic() + deadline
         for node in self.topology.members:
-            wanted = self._may_know(node)
+            wanted = self.may_know(node)
             while (known := self.status(node.name)["known"]) != wanted:
                 if time.monotonic() > end:
                     msg = f"{node.name} knows {known} after {deadline:.0f} s, not {wanted}"
                     raise LabError(msg)
                 time.sleep(0.1)
 
-    def _may_know(self, node: Node) -> dict[str, int]:
+    def may_know(self, node: Node) -> dict[str, int]:
         """How many nodes and edges, in a realm without policy (docs/protocol.md, ID7)."""
         edges = [set(ends) for ends in self.topology.edges]
         roles = {node.role, "guardian"}

@@ -33,7 +33,7 @@ class Administrator:
         self._pool.shutdown()
 
     def make_realm(self, name: str, ipv4: str, min_guardians: int) -> None:
-        self._call("POST", "/realms", {"name": name, "ipv4_range": ipv4, "settings": {"min_guardians": min_guardians}})
+        self.call("POST", "/realms", {"name": name, "ipv4_range": ipv4, "settings": {"min_guardians": min_guardians}})
 
     def make_tokens(self, realm: str, wanted: dict[Path, Node]) -> None:
         """A one-off token for each node, in a file (0600)."""
@@ -51,7 +51,7 @@ class Administrator:
 
     def make_edges(self, realm: str, edges: tuple[tuple[str, str], ...]) -> None:
         """These edges and no other."""
-        self._call("PUT", f"/realms/{realm}/edges", {"edges": [{"a": first, "b": second} for first, second in edges]})
+        self.call("PUT", f"/realms/{realm}/edges", {"edges": [{"a": first, "b": second} for first, second in edges]})
 
     def _connected(self) -> None:
         if self._client is None:
@@ -64,7 +64,8 @@ class Administrator:
         assert self._client
         return self._client.call(method, path, body)
 
-    def _call(self, method: str, path: str, body: Any) -> Any:
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """JSON of the answer of a route below /api/v1."""
         self._connected()
         try:
             return self._pool.submit(self._request, method, path, body).result()
