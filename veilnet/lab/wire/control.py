@@ -21,7 +21,7 @@ from veilnet.lab.wire.impairment import Impairment
 from veilnet.lab.wire.settings import TABLES, direction_seed, settings, table
 
 MEMORY = 256 << 20  # bytes of frames that may be on the way at once, all wires together
-SLOTS = 256  # receive ring of a port, frames
+SLOTS = 512  # receive ring of a port, frames
 _REPLY_SECONDS = 5.0
 _REPLY_SIZE = 4096
 

@@ -108,7 +108,7 @@ static inline struct copy travel(struct chance *c, const struct impairment *i, u
 }
 
 /* Fate of the next frame, `length` bytes behind its Ethernet header. Fills `out` with the copies to send, in order;
- * returns their number and adds what was dropped to `dropped`. Duplication comes before loss, as in netem: a
+ * returns their number, and counts a frame of which none is left in `dropped`. Duplication comes before loss, as in netem: a
  * duplicated frame loses one copy, and a second copy has chances of its own. */
 static inline unsigned int decide(struct chance *c, const struct impairment *i, uint64_t length, struct copy out[2],
 				  uint64_t dropped[DROP_COUNT])
@@ -132,12 +132,8 @@ static inline unsigned int decide(struct chance *c, const struct impairment *i, 
 		dropped[DROP_LOSS]++;
 		return 0;
 	}
-	if (twice && !lost) {
-		if (is_lost(c, i, draw[5], draw[6]))
-			dropped[DROP_LOSS]++;
-		else
-			out[copies++] = travel(c, i, draw[7], draw[8]);
-	}
+	if (twice && !lost && !is_lost(c, i, draw[5], draw[6]))
+		out[copies++] = travel(c, i, draw[7], draw[8]);
 	out[copies++] = travel(c, i, draw[3], draw[4]);
 	return copies;
 }

@@ -118,7 +118,7 @@ class Impairment:
 
 
 def _seconds(value: float) -> str:
-    return f"{round(value * 1e9)}ns"
+    return f"{value * 1e6:.3f}us"
 
 
 def _percent(probability: float) -> str:

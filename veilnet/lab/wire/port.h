@@ -27,6 +27,22 @@
 #define ETH_P_ALL 0x0003
 #endif
 
+/* On the last CPU we may use. A veth end hands its frames to the CPU that sent them: a sender that moves reorders. */
+static void stay_on_one_cpu(void)
+{
+	cpu_set_t allowed, one;
+
+	if (sched_getaffinity(0, sizeof(allowed), &allowed))
+		return;
+	CPU_ZERO(&one);
+	for (int n = CPU_SETSIZE - 1; n >= 0; n--)
+		if (CPU_ISSET(n, &allowed)) {
+			CPU_SET(n, &one);
+			sched_setaffinity(0, sizeof(one), &one);
+			return;
+		}
+}
+
 /* Socket in the network namespace of that path ("-": ours). A socket stays where it was made. */
 static int socket_in(const char *namespace)
 {

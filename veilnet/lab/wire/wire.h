@@ -298,7 +298,7 @@ static inline void submit(struct way *way, const struct copy *copy, uint8_t *dat
 			return;
 		}
 	}
-	if (at <= now) {
+	if (at <= now && (!lab.waiting || lab.heap[0].release > at)) { /* else one that waits is due before it */
 		out_add(way, data, length, NULL);
 		return;
 	}
