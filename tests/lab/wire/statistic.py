@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 
 Z99 = 2.5758  # two-sided 99 % of the normal distribution
+Z99_OF_FIVE = 3.0902  # each of five tests, so that all hold in 99 % (Bonferroni)
 
 
 def chi_square_tail(statistic: float, freedom: int) -> float:

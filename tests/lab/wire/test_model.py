@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 import subprocess
 from itertools import pairwise
 
 import pytest
 
+from tests.lab.wire.statistic import Z99, chain_inflation
 from veilnet.lab.wire.build import compiled
 from veilnet.lab.wire.impairment import Burst, Impairment
 from veilnet.lab.wire.model import Decider, Xoshiro256, decisions
@@ -64,6 +66,18 @@ def test_xoshiro_vector() -> None:
 def test_frame_by_frame(seed: int, impairment: Impairment) -> None:
     lengths = random.Random(7).choices(range(46, 1501), k=5000)
     assert emulated(seed, impairment, lengths) == list(decisions(seed, impairment, lengths))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("impairment", [Impairment(loss=0.02), Impairment(loss=Burst(p=0.01, r=0.25, h=0.1, k=0.999))])
+def test_no_bias_over_a_million_frames(seed: int, impairment: Impairment) -> None:
+    share, wider = 0.02, 1.0
+    if isinstance(impairment.loss, Burst):
+        share, wider = impairment.loss.mean, chain_inflation(0.01, 0.25)
+    text = f"{seed} {' '.join(f'{key}={value}' for key, value in settings(impairment).items())}\n{'9 ' * 1_000_000}\n"
+    done = subprocess.run([compiled("emulator"), "--decide"], input=text, capture_output=True, text=True, check=True)
+    room = Z99 * math.sqrt(share * (1 - share) / 1e6 * wider)
+    assert done.stdout.count("lost") / 1e6 == pytest.approx(share, abs=room)
 
 
 def test_other_seed_other_fate() -> None:

@@ -135,7 +135,7 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	prctl(PR_SET_TIMERSLACK, 1UL);
-	stay_on_one_cpu();
+	stay_on_cpu(0);
 	setpriority(PRIO_PROCESS, 0, HASTE); /* as root; a wire does not wait for a CPU */
 	if (watch(timer.fd, &timer) || watch(stop.fd, &stop) || watch(listener.fd, &listener)) {
 		perror("emulator: epoll");

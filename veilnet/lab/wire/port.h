@@ -27,17 +27,19 @@
 #define ETH_P_ALL 0x0003
 #endif
 
-/* On the last CPU we may use. A veth end hands its frames to the CPU that sent them: a sender that moves reorders. */
-static void stay_on_one_cpu(void)
+/* On the n-th last CPU that we may use. A veth end hands its frames to the CPU that sent them: a sender that moves
+ * reorders. */
+static void stay_on_cpu(int n)
 {
 	cpu_set_t allowed, one;
 
 	if (sched_getaffinity(0, sizeof(allowed), &allowed))
 		return;
+	n %= CPU_COUNT(&allowed);
 	CPU_ZERO(&one);
-	for (int n = CPU_SETSIZE - 1; n >= 0; n--)
-		if (CPU_ISSET(n, &allowed)) {
-			CPU_SET(n, &one);
+	for (int cpu = CPU_SETSIZE - 1; cpu >= 0; cpu--)
+		if (CPU_ISSET(cpu, &allowed) && n-- == 0) {
+			CPU_SET(cpu, &one);
 			sched_setaffinity(0, sizeof(one), &one);
 			return;
 		}

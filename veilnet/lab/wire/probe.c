@@ -19,7 +19,7 @@
 #include "port.h"
 
 #define PROBE_TYPE 0x88b5 /* IEEE 802 local experimental ethertype 1 */
-#define LATE_NS 1000000ULL /* beyond it the schedule moves: no burst makes up for a stall of ours */
+#define LATE_NS 20000000ULL /* beyond it the schedule moves: no burst makes up for a stall of ours */
 #define DRAIN_NS (NANO / 2) /* a frame that takes longer is lost */
 
 struct probe_frame {
@@ -157,7 +157,7 @@ int main(int argc, char **argv)
 {
 	prctl(PR_SET_TIMERSLACK, 1UL);
 	if (argc > 1 && !strcmp(argv[1], "measure"))
-		stay_on_one_cpu();
+		stay_on_cpu(1 + getpid() % 7);
 	if (argc == 6 && !strcmp(argv[1], "flood"))
 		return flood(argv[2], argv[3], strtoul(argv[4], NULL, 10), strtod(argv[5], NULL));
 	if (argc == 9 && !strcmp(argv[1], "measure"))
