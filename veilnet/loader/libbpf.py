@@ -23,6 +23,7 @@ _SIZE = ctypes.c_size_t
 
 # enum bpf_map_type, linux/bpf.h
 MAP_TYPES = {"hash": 1, "array": 2, "prog_array": 3, "percpu_array": 6, "lru_hash": 9, "lpm_trie": 11, "ringbuf": 27}
+PROG_TYPES = {"sched_cls": 3, "xdp": 6}  # enum bpf_prog_type
 F_NO_PREALLOC = 1 << 0
 F_MMAPABLE = 1 << 10
 F_TEST_XDP_LIVE_FRAMES = 1 << 1
@@ -162,6 +163,14 @@ def obj_pin(fd: int, path: Path) -> None:
 def obj_get(path: Path) -> int:
     """fd of a pinned map or program; the caller closes it."""
     return _check(_lib().bpf_obj_get(os.fsencode(path)), f"open pin {path}")
+
+
+def prog_load(name: str, prog_type: str, licence: str, code: bytes) -> int:
+    """Load instructions (struct bpf_insn) as a program of a type in PROG_TYPES; its fd, which the caller closes."""
+    lib = _lib()
+    lib.bpf_prog_load.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, _SIZE, _PTR]
+    number, short = PROG_TYPES[prog_type], name.encode()[:15]
+    return _check(lib.bpf_prog_load(number, short, licence.encode(), code, len(code) // 8, None), f"load {name}")
 
 
 def prog_id(fd: int) -> int:

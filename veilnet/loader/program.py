@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import os
 import sys
 import tempfile
@@ -12,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from veilnet.loader import libbpf, pins
+from veilnet.loader import compiled, libbpf, pins
 from veilnet.loader.headers import use_headers
 
 TYPES = ("xdp", "sched_cls")
@@ -75,7 +77,7 @@ def _stderr_to(path: Path) -> Iterator[None]:
         os.close(saved)
 
 
-def _compile(source: Path, functions: Sequence[str], prog_type: str, cflags: Sequence[str]) -> list[int]:
+def _compile(source: Path, functions: Sequence[str], prog_type: str, cflags: Sequence[str], key: str) -> list[int]:
     try:
         from bcc import BPF  # noqa: PLC0415  (only who loads programs needs bcc)
     except ImportError as error:
@@ -86,6 +88,8 @@ def _compile(source: Path, functions: Sequence[str], prog_type: str, cflags: Seq
     try:
         for function in functions:
             fds.append(os.dup(module.load_func(function.encode(), types[prog_type]).fd))
+            if key:
+                _keep(key, module, function, prog_type)
     except BaseException:
         for fd in fds:
             os.close(fd)
@@ -96,6 +100,18 @@ def _compile(source: Path, functions: Sequence[str], prog_type: str, cflags: Seq
         # the module holds some 130 MB; the kernel keeps what the program refers to
         module.cleanup()
         atexit.unregister(module.cleanup)
+
+
+def _keep(key: str, module: Any, function: str, prog_type: str) -> None:
+    """Hand the instructions of a compiled function to the cache."""
+    from bcc import lib  # noqa: PLC0415
+
+    handle, name = module.module, function.encode()
+    code = ctypes.string_at(lib.bpf_function_start(handle, name), lib.bpf_function_size(handle, name))
+    lib.bpf_table_name.restype = ctypes.c_char_p
+    tables = range(lib.bpf_num_tables(handle))
+    maps = {lib.bpf_table_fd_id(handle, index): lib.bpf_table_name(handle, index).decode() for index in tables}
+    compiled.keep(key, (function, prog_type, lib.bpf_module_license(handle).decode()), code, maps)
 
 
 def load(
@@ -110,6 +126,12 @@ def load(
     return load_all(source, pin_dir, (name,), prog_type=prog_type, cflags=cflags)[0]
 
 
+def _cache_key(path: Path, functions: Sequence[str], prog_type: str, cflags: Sequence[str]) -> str:
+    """Empty for what is not one of VeilNet's own programs as it is shipped: that is compiled every time."""
+    own = path.parent == source_dir() and not cflags and len(functions) == 1
+    return compiled.digest(path.parent, functions[0], prog_type) if own else ""
+
+
 def load_all(
     source: str, pin_dir: Path, functions: Sequence[str], *, prog_type: str = "xdp", cflags: Sequence[str] = ()
 ) -> list[Program]:
@@ -118,13 +140,17 @@ def load_all(
         raise ValueError(f"program type {prog_type!r}: one of {TYPES}")
     path = source_dir() / source  # an absolute source stands for itself
     use_headers()
+    key = _cache_key(path, functions, prog_type, cflags)
+    begin = time.monotonic()
+    if key and (fd := compiled.load(key, pin_dir)) is not None:
+        return [Program(functions[0], fd, time.monotonic() - begin)]
     flags = [f"-I{source_dir()}", f'-DVEIL_PINS="{pin_dir}"', "-Wno-macro-redefined", *cflags]
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         try:
             with _stderr_to(log):
-                fds = _compile(path, functions, prog_type, flags)
+                fds = _compile(path, functions, prog_type, flags, key)
         except ProgramError:
             raise
         except Exception as error:  # bcc raises nothing finer
