@@ -62,7 +62,7 @@ class Running:
             log_level="error",
             ssl_certfile=settings.tls_certificate,
             ssl_keyfile=settings.tls_key,
-            timeout_graceful_shutdown=1,
+            timeout_graceful_shutdown=5,
         )
         self.server = uvicorn.Server(config)
         self.task = asyncio.create_task(self.server._serve())
@@ -288,7 +288,9 @@ async def test_damaged_directory_on_disk_is_asked_for_again(running: Running, tm
     (files.state_dir / "directory.db").write_bytes(damage)
     again = MasterClient(files)
     assert again.version == 0
-    await until(again.snapshots(), {"one"})
+    second = again.snapshots()
+    await until(second, {"one"})
+    await second.aclose()
 
 
 async def test_one_bad_record_on_disk_costs_only_itself(running: Running, tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ _log = logging.getLogger("veilnet.api.feed")
 
 BACKLOG_MAX: Final = 512
 """Messages that wait for one channel; who is slower than that is sent away and resumes where it was."""
+COALESCE: Final = 0.1
+"""Seconds between two turns: a burst of changes is signed and sent together."""
 CHUNK: Final = 64
 """Records in one message of the first answer."""
 
@@ -136,6 +138,7 @@ class Feed:
                 if due:
                     due_at = loop.time() + seconds
                 await self.turn(due=due)
+                await asyncio.sleep(COALESCE)
                 if not await _set_within(self._woken, seconds) and not self._channels:
                     return
 

@@ -28,7 +28,7 @@ from veilnet.api.rotation.authority import Authority, authority
 from veilnet.api.snapshots.certificates import NEVER, is_due, issue_certificate, renew_at
 from veilnet.api.snapshots.index import Facts
 from veilnet.api.snapshots.models import DirectoryHead, DirectoryRecord
-from veilnet.api.snapshots.repository import DirectoryRepository
+from veilnet.api.snapshots.repository import DirectoryRepository, Neighbour
 from veilnet.protocol.documents import CLOCK_SKEW
 from veilnet.protocol.envelope import Envelope, canonical_json, read_envelope, strict_json
 from veilnet.protocol.policy import policy_json, read_policy
@@ -83,10 +83,9 @@ class _Batch:
         await self._check_clock(head)
         ca = await authority(self._session, self._context.cas, realm)
         changes = await self._directory.changes(self._realm_id, BATCH)
-        for row_id in {change.node_id for change in changes if change.node_id is not None}:
-            row = await self._nodes.by_id(row_id)
-            if row is not None:
-                await self._sign_record(row, ca, realm.revision)
+        await self._sign_records(
+            {change.node_id for change in changes if change.node_id is not None}, ca, realm.revision
+        )
         if head is None or head.renew_at <= self._now or any(change.node_id is None for change in changes):
             await self._sign_head(realm, ca, head)
         await self._directory.done(changes)
@@ -105,58 +104,46 @@ class _Batch:
 
     # ---- a record ------------------------------------------------------------------------------------------------
 
-    async def _sign_record(self, row: Node, ca: Authority, version: int) -> None:
-        held = await self._directory.record(row.id)
-        if row.revoked_at is not None:
-            if held is not None and not held.gone:
-                await self._bury(row, held, ca, version)
+    async def _sign_records(self, node_ids: set[str], ca: Authority, version: int) -> None:
+        """A query a table, however many there are."""
+        if not node_ids:
             return
+        rows = await self._directory.nodes(node_ids)
+        held, neighbours = await self._directory.records(node_ids), await self._directory.neighbours(node_ids)
+        for row in rows:
+            if row.revoked_at is None:
+                self._sign_record(row, held.get(row.id), _listed(row, neighbours[row.id]), ca, version)
+            elif (record := held.get(row.id)) is not None and not record.gone:
+                self._bury(row, record, ca, version)
+
+    def _sign_record(
+        self, row: Node, held: DirectoryRecord | None, edges: frozenset[bytes], ca: Authority, version: int
+    ) -> None:
         if is_due(row, ca, self._now, self._seconds):
             issue_certificate(row, ca, self._now, self._seconds)
-        edges = await self._edges(row)
         cert, descriptor = read_envelope(row.certificate), read_envelope(row.descriptor)
-        facts = Facts(
-            bytes.fromhex(row.node_id),
-            row.id,
-            row.name,
-            frozenset(row.roles),
-            frozenset(row.taints),
-            worn(row, descriptor),
-            edges,
-        ).as_json()
-        content = _content(ca.signer, digest(cert), digest(descriptor), facts)
-        if held is not None and held.content == content and not held.gone:
-            held.renew_at = renew_at(row, self._now, self._seconds)
+        node_id, bound = bytes.fromhex(row.node_id), (digest(cert), digest(descriptor))
+        facts = _facts(row, node_id, worn(row, descriptor), edges)
+        content = _content(ca.signer, *bound, facts)
+        renewal = renew_at(row, self._now, self._seconds)
+        if held is None:
+            held = DirectoryRecord(node_id=row.id, realm_id=row.realm_id, gone=True, facts={}, content="")
+            self._directory.add(held)
+        held.renew_at = renewal
+        if held.content == content and not held.gone:
             return
-        node_id = bytes.fromhex(row.node_id)
-        entry = Entry(node_id, version, self._now, digest(cert), digest(descriptor), edges)
-        same = held is not None and not held.gone and held.facts == facts
-        record = DirectoryRecord(
-            node_id=row.id,
-            realm_id=row.realm_id,
-            version=version,
-            facts_version=held.facts_version if held is not None and same else version,
-            facts=facts,
-            content=content,
-            signer=ca.signer,
-            gone=False,
-            renew_at=renew_at(row, self._now, self._seconds),
-            document=_text(record_json(sign_entry(entry, ca.realm, ca.key), cert, descriptor)),
-        )
-        await self._directory.store(record)
+        if held.gone or held.facts != facts:
+            held.facts, held.facts_version = facts, version
+        held.version, held.content, held.signer, held.gone = version, content, ca.signer, False
+        entry = Entry(node_id, version, self._now, *bound, edges)
+        held.document = _text(record_json(sign_entry(entry, ca.realm, ca.key), cert, descriptor))
 
-    async def _bury(self, row: Node, held: DirectoryRecord, ca: Authority, version: int) -> None:
+    def _bury(self, row: Node, held: DirectoryRecord, ca: Authority, version: int) -> None:
         until = max(row.certificate_not_after, self._now + self._seconds) + CLOCK_SKEW
         entry = Entry(bytes.fromhex(row.node_id), version, self._now, until=until)
         held.version = held.facts_version = version
         held.gone, held.renew_at, held.content, held.signer = True, NEVER, "", ca.signer
         held.document = _text(record_json(sign_entry(entry, ca.realm, ca.key)))
-
-    async def _edges(self, row: Node) -> frozenset[bytes]:
-        """Neighbours that this node's record lists."""
-        own, relays = bytes.fromhex(row.node_id), "guardian" in row.roles
-        found = [(bytes.fromhex(item.node_id), item.roles) for item in await self._directory.neighbours(row.id)]
-        return frozenset(other for other, roles in found if edge_owner(own, relays, other, "guardian" in roles) == own)
 
     # ---- the head ------------------------------------------------------------------------------------------------
 
@@ -175,17 +162,26 @@ class _Batch:
             chain=ca.chain,
             retired=ca.retired,
         )
-        same = held is not None and held.policy == signed
-        head = DirectoryHead(
-            realm_id=realm.id,
-            version=realm.revision,
-            policy_version=held.policy_version if held is not None and same else realm.revision,
-            policy=signed,
-            signed_at=self._now,
-            renew_at=self._now + self._context.settings.head_renew_seconds,
-            document=_text(envelope.as_json()),
-        )
-        await self._directory.store(head)
+        if held is None:
+            held = DirectoryHead(realm_id=realm.id, policy={}, policy_version=realm.revision)
+            self._directory.add(held)
+        if held.policy != signed:
+            held.policy, held.policy_version = signed, realm.revision
+        held.version, held.signed_at = realm.revision, self._now
+        held.renew_at = self._now + self._context.settings.head_renew_seconds
+        held.document = _text(envelope.as_json())
+
+
+def _listed(row: Node, neighbours: list[Neighbour]) -> frozenset[bytes]:
+    """Neighbours that this node's record lists."""
+    own, relays = bytes.fromhex(row.node_id), "guardian" in row.roles
+    found = [(bytes.fromhex(item.node_id), "guardian" in item.roles) for item in neighbours]
+    return frozenset(other for other, other_relays in found if edge_owner(own, relays, other, other_relays) == own)
+
+
+def _facts(row: Node, node_id: bytes, kept: frozenset[str], edges: frozenset[bytes]) -> dict[str, Any]:
+    roles, taints = frozenset(row.roles), frozenset(row.taints)
+    return Facts(node_id, row.id, row.name, roles, taints, kept, edges).as_json()
 
 
 def worn(row: Node, descriptor: Envelope) -> frozenset[str]:

@@ -69,14 +69,11 @@ class DirectoryRepository:
 
     # ---- records and head ------------------------------------------------------------------------------------------
 
-    async def record(self, node_id: str) -> DirectoryRecord | None:
-        return await self.session.get(DirectoryRecord, node_id)
-
     async def head(self, realm_id: str) -> DirectoryHead | None:
         return await self.session.get(DirectoryHead, realm_id)
 
-    async def store(self, row: DirectoryRecord | DirectoryHead) -> None:
-        await self.session.merge(row)
+    def add(self, row: DirectoryRecord | DirectoryHead) -> None:
+        self.session.add(row)
 
     async def since(self, realm_id: str, version: int) -> list[DirectoryRecord]:
         query = select(DirectoryRecord).where(DirectoryRecord.realm_id == realm_id, DirectoryRecord.version > version)
@@ -93,15 +90,18 @@ class DirectoryRepository:
 
     # ---- what records are made of ----------------------------------------------------------------------------------
 
-    async def neighbours(self, node_row_id: str) -> list[Neighbour]:
-        other = Node.__table__.alias()
-        query = select(other.c.node_id, other.c.roles).select_from(
-            Edge.__table__.join(
-                other,
-                or_(
-                    (Edge.a_id == node_row_id) & (other.c.id == Edge.b_id),
-                    (Edge.b_id == node_row_id) & (other.c.id == Edge.a_id),
-                ),
-            )
-        )
-        return [Neighbour(*row) for row in await self.session.execute(query)]
+    async def nodes(self, node_ids: Collection[str]) -> list[Node]:
+        return list(await self.session.scalars(select(Node).where(Node.id.in_(node_ids))))
+
+    async def records(self, node_ids: Collection[str]) -> dict[str, DirectoryRecord]:
+        query = select(DirectoryRecord).where(DirectoryRecord.node_id.in_(node_ids))
+        return {record.node_id: record for record in await self.session.scalars(query)}
+
+    async def neighbours(self, node_ids: Collection[str]) -> dict[str, list[Neighbour]]:
+        """Row id → the nodes that an edge joins it to."""
+        found: dict[str, list[Neighbour]] = {node_id: [] for node_id in node_ids}
+        for own, other in ((Edge.a_id, Edge.b_id), (Edge.b_id, Edge.a_id)):
+            query = select(own, Node.node_id, Node.roles).join(Node, Node.id == other).where(own.in_(node_ids))
+            for node_id, wire_id, roles in await self.session.execute(query):
+                found[node_id].append(Neighbour(wire_id, roles))
+        return found
