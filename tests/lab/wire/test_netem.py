@@ -27,7 +27,7 @@ from veilnet.lab.wire.settings import TABLES, direction_seed, table
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 NETEM: dict[str, Any] = json.loads(Path(__file__).with_name("netem.json").read_text())
-INTERVAL_NS = 100_000
+INTERVAL_NS = 200_000
 SEED = 5
 SIGNIFICANCE = 0.01
 Figures = dict[str, dict[str, Any]]

@@ -19,7 +19,7 @@
 #include "port.h"
 
 #define PROBE_TYPE 0x88b5 /* IEEE 802 local experimental ethertype 1 */
-#define LATE_NS 20000000ULL /* beyond it the schedule moves: no burst makes up for a stall of ours */
+#define LATE_NS 1000000ULL /* beyond it the schedule moves: no burst makes up for a stall of ours */
 #define DRAIN_NS (NANO / 2) /* a frame that takes longer is lost */
 
 struct probe_frame {
