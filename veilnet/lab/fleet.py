@@ -244,7 +244,7 @@ class Fleet:
         return str(self.status(node)["node"]["ipv4"])
 
 
-def _wait_light(reports: list[tuple[Path, int]], patience: float = 120.0) -> None:
+def _wait_light(reports: list[tuple[Path, int]], patience: float = 300.0) -> None:
     """Until as many nodes as each process has are connected. Raises LabError with what the nodes say."""
     end = time.monotonic() + patience
     for path, count in reports:
