@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import base64
+import json
 from ipaddress import IPv4Address
+from typing import Any
 
 from tests.api.conftest import START, Identity, Master, node_headers
 
@@ -56,3 +59,37 @@ async def test_descriptor_of_somebody_else_is_refused(master: Master) -> None:
         assert problem["code"] == "signature-invalid"
     expired = identity.descriptor(serial=2, now=START - 100, life=100)
     await master.request("PUT", "/node/descriptor", json=expired, headers=other, status=422)
+
+
+async def test_a_pending_node_is_unknown_to_others_until_it_is_approved(master: Master) -> None:
+    await master.realm()
+    first = await master.enrol("one")
+    token = await master.token(requires_approval=True, auto_taints=["guest"])
+    waiting = await master.enrol("two", token=token)
+    node = await master.request("GET", f"/nodes/{waiting['id']}")
+    assert (node["state"], node["approved_at"], node["taints"]) == ("pending", None, ["guest"])
+    for headers in (node_headers(first), node_headers(waiting)):
+        snapshot = await master.request("GET", "/node/snapshot", headers=headers)
+        assert waiting["node_id"] not in json.dumps([open_record(item) for item in snapshot["records"]])
+    listed = await master.request("GET", "/nodes", params={"state": "pending", "taint": "guest"})
+    assert [item["name"] for item in listed["items"]] == ["two"]
+    approved = await master.request("POST", f"/nodes/{waiting['id']}/approve")
+    assert approved["state"] == "active"
+    snapshot = await master.request("GET", "/node/snapshot", headers=node_headers(waiting))
+    assert waiting["node_id"] in json.dumps([open_record(item) for item in snapshot["records"]])
+    await master.request("POST", f"/nodes/{waiting['id']}/revoke")
+    problem = await master.request("POST", f"/nodes/{waiting['id']}/approve", status=409)
+    assert problem["code"] == "node-revoked"
+
+
+def open_record(record: dict[str, Any]) -> Any:
+    return json.loads(base64.b64decode(record["entry"]["payload"]))
+
+
+async def test_labels_are_merged_and_a_null_takes_one_away(master: Master) -> None:
+    await master.realm()
+    path = f"/nodes/{(await master.enrol('one'))['id']}"
+    await master.change("PATCH", path, json={"labels": {"rack": "7", "site": "x"}})
+    changed = await master.change("PATCH", path, json={"labels": {"rack": None, "row": "b"}})
+    assert changed["labels"] == {"site": "x", "row": "b"}
+    await master.change("PATCH", path, json={"labels": {"BAD KEY": "x"}}, status=422)

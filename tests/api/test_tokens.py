@@ -129,3 +129,24 @@ async def test_token_text_survives_only_whole(master: Master) -> None:
     assert token.secret not in repr(token)
     with pytest.raises(TokenTextError, match="contradicts"):
         read_token(token.model_copy(update={"realm": "0" * 32}).encode())
+
+
+async def test_revoking_with_disconnect_takes_the_nodes_too(master: Master) -> None:
+    await master.realm()
+    token, other = await master.token(usage_limit=None), await master.token()
+    one, two = await master.enrol("one", token=token), await master.enrol("two", token=token)
+    await master.enrol("three", token=other)
+    await master.request("POST", f"/enrolment-tokens/{token.id}/revoke", params={"cascade": "disconnect"})
+    nodes = (await master.request("GET", "/nodes"))["items"]
+    assert {node["name"]: node["state"] for node in nodes} == {"one": "revoked", "two": "revoked", "three": "active"}
+    for enrolled in (one, two):
+        headers = {"Authorization": f"Bearer {enrolled['credential']}"}
+        await master.request("GET", "/node/snapshot", headers=headers, status=403)
+
+
+async def test_a_token_may_be_bound_to_addresses(master: Master) -> None:
+    await master.realm()
+    away = await master.token(allowed_cidrs=["192.0.2.0/24"])
+    assert (await master.enrol("one", token=away, status=403))["code"] == "address-not-allowed"
+    here = await master.token(allowed_cidrs=["192.0.2.0/24", "127.0.0.0/8"])  # the client of these tests is 127.0.0.1
+    await master.enrol("one", token=here)

@@ -23,6 +23,7 @@ from veilnet.api.db import make_engine
 from veilnet.api.enrolment.endpoints import routes as enrolment
 from veilnet.api.errors import install_handlers
 from veilnet.api.listen import listening
+from veilnet.api.nodes.endpoints import guardian_routes as guardians
 from veilnet.api.nodes.endpoints import own_routes as own_node
 from veilnet.api.nodes.endpoints import routes as nodes
 from veilnet.api.operations.endpoints import routes as operations
@@ -71,7 +72,7 @@ def create_app(settings: MasterSettings, clock: Callable[[], int] | None = None)
     app.add_middleware(RequestId)  # the last one added is the outermost
     install_handlers(app)
     api = APIRouter(prefix="/api/v1", responses={422: _PROBLEM, "4XX": _PROBLEM, "5XX": _PROBLEM})
-    fleet = (realms, policies, rotation, topology, tokens, nodes, taints, enrolment, own_node)
+    fleet = (realms, policies, rotation, topology, tokens, nodes, guardians, taints, enrolment, own_node)
     for routes in (*fleet, users, groups, service_accounts, api_tokens, whoami, audit, operations):
         api.include_router(routes.router)
     api.include_router(snapshots)

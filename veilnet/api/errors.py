@@ -42,6 +42,7 @@ TITLES: Final = {
     "token-spent": "The enrolment token is used up",
     "token-revoked": "The enrolment token was revoked",
     "token-expired": "The enrolment token has expired",
+    "address-not-allowed": "The enrolment token can't be used from this address",
     "node-revoked": "The node was revoked",
     "certificate-lapsed": "The node's certificate ended too long ago",
     "policy-invalid": "The policy document is not valid",

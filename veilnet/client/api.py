@@ -180,15 +180,22 @@ class NodeOut(TypedDict):
     node_id: str
     name: str
     roles: list[str]
+    taints: list[str]
+    labels: dict[str, str]
     ipv4: str
     ipv6: str
-    state: Literal["active", "revoked"]
+    state: Literal["pending", "active", "revoked"]
     connected: bool
     certificate_expires_at: str
     descriptor_expires_at: str
     created_at: str
     last_seen_at: str | None
+    approved_at: str | None
     revoked_at: str | None
+
+
+class NodePatch(TypedDict):
+    labels: NotRequired[dict[str, Any] | None]
 
 
 class NodeTaints(TypedDict):
@@ -397,6 +404,9 @@ class TokenCreate(TypedDict):
     node_name: NotRequired[str | None]
     usage_limit: NotRequired[int | None]
     expires_in: NotRequired[int]
+    requires_approval: NotRequired[bool]
+    auto_taints: NotRequired[list[str]]
+    allowed_cidrs: NotRequired[list[str]]
 
 
 class TokenCreated(TypedDict):
@@ -407,6 +417,9 @@ class TokenCreated(TypedDict):
     usage_limit: int | None
     used: int
     state: Literal["usable", "spent", "expired", "revoked"]
+    requires_approval: bool
+    auto_taints: list[str]
+    allowed_cidrs: list[str]
     expires_at: str
     created_at: str
     revoked_at: str | None
@@ -421,6 +434,9 @@ class TokenOut(TypedDict):
     usage_limit: int | None
     used: int
     state: Literal["usable", "spent", "expired", "revoked"]
+    requires_approval: bool
+    auto_taints: list[str]
+    allowed_cidrs: list[str]
     expires_at: str
     created_at: str
     revoked_at: str | None
@@ -639,11 +655,14 @@ class Api:
         )
         return found
 
-    def revoke_enrolment_token(self, token_id: str, *, idempotency_key: str | None = None) -> TokenOut:
-        """Revoke Enrolment Token"""
+    def revoke_enrolment_token(
+        self, token_id: str, *, cascade: Literal["disconnect"] | None = None, idempotency_key: str | None = None
+    ) -> TokenOut:
+        """The token enrols nobody any more; `cascade=disconnect` revokes the nodes that it enrolled,"""
         found: TokenOut = self._transport.call(
             "POST",
             f"/api/v1/enrolment-tokens/{self._transport.quoted(token_id)}/revoke",
+            query={"cascade": cascade},
             headers={"Idempotency-Key": idempotency_key},
         )
         return found
@@ -759,6 +778,35 @@ class Api:
             headers={"If-Match": if_match},
         )
 
+    def list_guardians(
+        self,
+        *,
+        realm: str | None = None,
+        state: Literal["pending", "active", "revoked"] | None = None,
+        taint: str | None = None,
+        q: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        fields: str | None = None,
+        if_none_match: str | None = None,
+    ) -> PageNodeOut:
+        """The nodes that relay for others: for whoever runs relays and administers nothing else."""
+        found: PageNodeOut = self._transport.call(
+            "GET",
+            "/api/v1/guardians",
+            query={
+                "realm": realm,
+                "state": state,
+                "taint": taint,
+                "q": q,
+                "limit": limit,
+                "cursor": cursor,
+                "fields": fields,
+            },
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
+
     def put_descriptor(self, body: SignedDocument) -> DescriptorOut:
         """The node's new descriptor: other endpoints, or the same before the old one ends."""
         found: DescriptorOut = self._transport.call(
@@ -777,9 +825,10 @@ class Api:
         self,
         *,
         realm: str | None = None,
-        role: Literal["guardian", "conflux"] | None = None,
-        state: Literal["active", "revoked"] | None = None,
+        state: Literal["pending", "active", "revoked"] | None = None,
+        taint: str | None = None,
         q: str | None = None,
+        role: Literal["guardian", "conflux"] | None = None,
         limit: int | None = None,
         cursor: str | None = None,
         fields: str | None = None,
@@ -791,9 +840,10 @@ class Api:
             "/api/v1/nodes",
             query={
                 "realm": realm,
-                "role": role,
                 "state": state,
+                "taint": taint,
                 "q": q,
+                "role": role,
                 "limit": limit,
                 "cursor": cursor,
                 "fields": fields,
@@ -809,6 +859,26 @@ class Api:
             f"/api/v1/nodes/{self._transport.quoted(node_id)}",
             query={"fields": fields},
             headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def update_node(self, node_id: str, body: NodePatch, *, if_match: str) -> NodeOut:
+        """Update Node"""
+        found: NodeOut = self._transport.call(
+            "PATCH",
+            f"/api/v1/nodes/{self._transport.quoted(node_id)}",
+            headers={"If-Match": if_match},
+            body=body,
+            media="application/json",
+        )
+        return found
+
+    def approve_node(self, node_id: str, *, idempotency_key: str | None = None) -> NodeOut:
+        """Let a pending node in."""
+        found: NodeOut = self._transport.call(
+            "POST",
+            f"/api/v1/nodes/{self._transport.quoted(node_id)}/approve",
+            headers={"Idempotency-Key": idempotency_key},
         )
         return found
 

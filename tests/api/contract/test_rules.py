@@ -109,7 +109,7 @@ async def test_rule_2_lists(world: World) -> None:
 
 async def fill(world: World, path: str) -> None:
     makers = {"/realms": world.new_realm, "/nodes": world.node, "/enrolment-tokens": world.enrolment_token,
-              "/users": world.user, "/groups": world.group, "/api-tokens": world.api_token,
+              "/guardians": world.node, "/users": world.user, "/groups": world.group, "/api-tokens": world.api_token,
               "/operations": world.operation, "/audit-events": world.user, "/realms/lab/edges": world.edge}  # fmt: skip
     if path in makers:
         await makers[path]()

@@ -193,6 +193,7 @@ BODIES: Final[dict[str, Callable[[World], Any]]] = {
     "put_descriptor": lambda world: world.identity.descriptor(
         serial=next(world.count) + 1000, now=world.master.clock.now
     ),
+    "update_node": lambda _: {"labels": {"rack": "7"}},
     "create_user": lambda world: {"name": world.name()},
     "update_user": lambda world: {"name": world.name()},
     "create_group": lambda world: {"name": world.name()},

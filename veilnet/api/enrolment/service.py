@@ -23,7 +23,7 @@ from veilnet.api.rotation.authority import authority
 from veilnet.api.secrets import bearer, new_secret, quick_hash
 from veilnet.api.snapshots.certificates import issue_certificate
 from veilnet.api.tokens.models import EnrolmentToken
-from veilnet.api.tokens.service import authenticate, spend
+from veilnet.api.tokens.service import authenticate, check_source, spend
 from veilnet.protocol.directory import DirectoryError, key_id
 from veilnet.protocol.enrolment import EnrolmentClaim, verify_claim
 
@@ -31,9 +31,8 @@ from veilnet.protocol.enrolment import EnrolmentClaim, verify_claim
 async def enrol(call: Call, body: EnrolmentRequest) -> Enrolled:
     session, context, now = call.session, call.context, call.now
     token = await authenticate(session, body.token_id, body.secret)
-    realm = await RealmRepository(session).locked(
-        token.realm_id
-    )  # addresses, names and the token's uses: one at a time
+    check_source(token, call.principal.source)
+    realm = await RealmRepository(session).locked(token.realm_id)  # addresses, names, the token's uses: one at a time
     assert realm is not None
     await session.refresh(token)
     claim = _checked_claim(body, realm, token, now)
@@ -76,7 +75,7 @@ async def _new_node(
         node_id=node_id.hex(),
         name=name,
         roles=token.roles,
-        taints=[],
+        taints=token.auto_taints,
         ipv4=str(free_ipv4(IPv4Network(realm.ipv4_range), await nodes.used_ipv4(realm.id))),
         ipv6=str(ula_address(IPv6Network(realm.ipv6_prefix), node_id)),
         public_key=base64.b64encode(claim.key).decode(),
@@ -85,7 +84,7 @@ async def _new_node(
         created_at=now,
         last_seen_at=None,
         revoked_at=None,
-        approved_at=now,
+        approved_at=None if token.requires_approval else now,
     )
     ca = await authority(session, context.cas, realm)
     issue_certificate(row, ca, now, context.settings.certificate_seconds)

@@ -1,12 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from typing import Final
+
 from sqlalchemy import Select, String, cast, select
 
 from veilnet.api.db import Repository
 from veilnet.api.nodes.models import Node
 from veilnet.api.nodes.schemas import NodeFilter
 from veilnet.api.platform.roles import RealmIds
+
+_STATES: Final = {
+    "pending": (Node.revoked_at.is_(None), Node.approved_at.is_(None)),
+    "active": (Node.revoked_at.is_(None), Node.approved_at.is_not(None)),
+    "revoked": (Node.revoked_at.is_not(None),),
+}
 
 
 class NodeRepository(Repository[Node]):
@@ -21,11 +29,17 @@ class NodeRepository(Repository[Node]):
         if filters.role is not None:
             query = query.where(cast(Node.roles, String).contains(f'"{filters.role}"'))
         if filters.state is not None:
-            revoked = filters.state == "revoked"
-            query = query.where(Node.revoked_at.is_not(None) if revoked else Node.revoked_at.is_(None))
+            query = query.where(*_STATES[filters.state])
+        if filters.taint is not None:
+            query = query.where(cast(Node.taints, String).contains(f'"{filters.taint}"', autoescape=True))
         if filters.q is not None:
             query = query.where(Node.name.contains(filters.q, autoescape=True))
         return query
+
+    async def of_token(self, token_id: str) -> list[Node]:
+        """Nodes that this enrolment token brought and that are not revoked."""
+        query = self.all().where(Node.token_id == token_id, Node.revoked_at.is_(None)).order_by(Node.id)
+        return list(await self.session.scalars(query))
 
     async def alive(self, realm_id: str) -> list[Node]:
         query = self.of_realm(realm_id).where(Node.revoked_at.is_(None)).order_by(Node.id)

@@ -7,19 +7,24 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from veilnet.api.schemas import Out
+from veilnet.api.schemas import Body, Out
 
-NodeState = Literal["active", "revoked"]
+NodeState = Literal["pending", "active", "revoked"]
+"""`pending`: enrolled with a token that asks for approval, and unknown to every other node."""
 NodeRole = Literal["guardian", "conflux"]
 
 
-class NodeFilter(BaseModel):
+class GuardianFilter(BaseModel):
     """`q` is a part of the name; `realm` an id or a name."""
 
     realm: Annotated[str | None, Field(max_length=64)] = None
-    role: NodeRole | None = None
     state: NodeState | None = None
+    taint: Annotated[str | None, Field(max_length=64, pattern=r"^[a-z0-9._-]+$")] = None
     q: Annotated[str | None, Field(max_length=64)] = None
+
+
+class NodeFilter(GuardianFilter):
+    role: NodeRole | None = None
 
 
 class NodeOut(Out):
@@ -28,6 +33,8 @@ class NodeOut(Out):
     node_id: str
     name: str
     roles: list[str]
+    taints: list[str]
+    labels: dict[str, str]
     ipv4: IPv4Address
     ipv6: IPv6Address
     state: NodeState
@@ -36,7 +43,24 @@ class NodeOut(Out):
     descriptor_expires_at: datetime
     created_at: datetime
     last_seen_at: datetime | None
+    approved_at: datetime | None
     revoked_at: datetime | None
+
+
+LabelKey = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?$")]
+LabelValue = Annotated[str, Field(max_length=128)]
+
+
+class NodeConfig(Body):
+    """What an administrator may change of a node. Labels are notes of the operators; nodes do not see them."""
+
+    labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=64)] = Field(default_factory=dict)
+
+
+class NodePatch(Body):
+    """A label of null goes."""
+
+    labels: Annotated[dict[LabelKey, LabelValue | None], Field(max_length=64)] | None = None
 
 
 class DescriptorOut(Out):

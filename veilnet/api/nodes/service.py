@@ -9,8 +9,9 @@ from veilnet.api.errors import Conflict, Forbidden, Invalid, NotFound
 from veilnet.api.hub import Hub
 from veilnet.api.nodes.models import Node
 from veilnet.api.nodes.repository import NodeRepository
-from veilnet.api.nodes.schemas import NodeOut
+from veilnet.api.nodes.schemas import NodeConfig, NodeOut, NodePatch, NodeState
 from veilnet.api.platform.call import Call
+from veilnet.api.platform.merge_patch import patched
 from veilnet.api.realms.repository import RealmRepository
 from veilnet.api.schemas import SignedDocument
 from veilnet.api.topology.repository import EdgeRepository
@@ -31,19 +32,57 @@ async def visible_node(call: Call, row_id: str) -> Node:
     return row
 
 
+async def cut_off(call: Call, row: Node) -> None:
+    """Its credential stops working, its edges go, and nodes are told to forget it."""
+    if row.revoked_at is not None:
+        return
+    row.revoked_at = call.now
+    await EdgeRepository(call.session).remove_of(row.id)
+    await RealmRepository(call.session).bump(row.realm_id)
+    call.emit("node.revoked", row.realm_id, row.id, {"name": row.name, "node_id": row.node_id})
+
+
 async def revoke_node(call: Call, row_id: str) -> NodeOut:
-    """Its credential stops working, its edges go, and the next snapshot leaves it out."""
     row = await visible_node(call, row_id)
     before = node_out(row, call.context.hub)
-    if row.revoked_at is None:
-        row.revoked_at = call.now
-        await EdgeRepository(call.session).remove_of(row.id)
+    await cut_off(call, row)
+    return _changed(call, row, before)
+
+
+async def approve_node(call: Call, row_id: str) -> NodeOut:
+    """From now on others learn of it. Approving twice is the same as once."""
+    row = await visible_node(call, row_id)
+    if row.revoked_at is not None:
+        raise Conflict("node-revoked", f"node {row.name} was revoked: it enrols again with a new identity")
+    before = node_out(row, call.context.hub)
+    if row.approved_at is None:
+        row.approved_at = call.now
+        await call.session.flush()
         await RealmRepository(call.session).bump(row.realm_id)
-        call.emit("node.revoked", row.realm_id, row.id, {"name": row.name, "node_id": row.node_id})
+        call.emit("node.approved", row.realm_id, row.id, {"name": row.name, "node_id": row.node_id})
+    return _changed(call, row, before)
+
+
+async def patch_node(call: Call, row_id: str, patch: NodePatch) -> NodeOut:
+    row = await visible_node(call, row_id)
+    call.match(row)
+    before = node_out(row, call.context.hub)
+    row.labels = patched(NodeConfig, NodeConfig(labels=row.labels), patch).labels
+    call.emit("node.changed", row.realm_id, row.id, {"name": row.name})
+    return _changed(call, row, before)
+
+
+def _changed(call: Call, row: Node, before: NodeOut) -> NodeOut:
     call.show(row)
     after = node_out(row, call.context.hub)
     call.audit(row.id, row.realm_id, before, after)
     return after
+
+
+def state_of(row: Node) -> NodeState:
+    if row.revoked_at is not None:
+        return "revoked"
+    return "pending" if row.approved_at is None else "active"
 
 
 async def accept_descriptor(session: AsyncSession, row_id: str, body: SignedDocument, now: int) -> Node:
@@ -82,14 +121,17 @@ def node_out(row: Node, hub: Hub) -> NodeOut:
             "node_id": row.node_id,
             "name": row.name,
             "roles": row.roles,
+            "taints": row.taints,
+            "labels": row.labels,
             "ipv4": row.ipv4,
             "ipv6": row.ipv6,
-            "state": "active" if row.revoked_at is None else "revoked",
+            "state": state_of(row),
             "connected": hub.connected(row.id),
             "certificate_expires_at": row.certificate_not_after,
             "descriptor_expires_at": row.descriptor_expires,
             "created_at": row.created_at,
             "last_seen_at": row.last_seen_at,
+            "approved_at": row.approved_at,
             "revoked_at": row.revoked_at,
         }
     )

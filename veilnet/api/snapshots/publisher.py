@@ -111,6 +111,8 @@ class _Batch:
         rows = await self._directory.nodes(node_ids)
         held, neighbours = await self._directory.records(node_ids), await self._directory.neighbours(node_ids)
         for row in rows:
+            if row.approved_at is None:
+                continue  # nobody hears of it yet; approving it marks it as changed
             if row.revoked_at is None:
                 self._sign_record(row, held.get(row.id), _listed(row, neighbours[row.id]), ca, version)
             elif (record := held.get(row.id)) is not None and not record.gone:

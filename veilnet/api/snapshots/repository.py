@@ -58,7 +58,8 @@ class DirectoryRepository:
     async def unrecorded(self, realm_id: str) -> list[str]:
         """Nodes of a database that is older than this table."""
         query = select(Node.id).outerjoin(DirectoryRecord, DirectoryRecord.node_id == Node.id)
-        query = query.where(Node.realm_id == realm_id, Node.revoked_at.is_(None), DirectoryRecord.node_id.is_(None))
+        waiting = (Node.revoked_at.is_(None), Node.approved_at.is_not(None), DirectoryRecord.node_id.is_(None))
+        query = query.where(Node.realm_id == realm_id, *waiting)
         return list(await self.session.scalars(query))
 
     async def signed_by_others(self, realm_id: str, signer: str) -> int:

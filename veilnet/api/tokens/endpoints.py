@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Query
 
@@ -40,5 +40,8 @@ async def get_enrolment_token(token_id: str, call: CallDep) -> TokenOut:
 
 
 @routes.post("/{token_id}/revoke", "revoke_enrolment_token", status=200, verb=Verb.UPDATE)
-async def revoke_enrolment_token(token_id: str, call: CallDep) -> TokenOut:
-    return await service.revoke_token(call, token_id)
+async def revoke_enrolment_token(
+    token_id: str, call: CallDep, cascade: Literal["disconnect"] | None = None
+) -> TokenOut:
+    """The token enrols nobody any more; `cascade=disconnect` revokes the nodes that it enrolled, too."""
+    return await service.revoke_token(call, token_id, disconnect=cascade == "disconnect")

@@ -2,10 +2,12 @@
 from __future__ import annotations
 
 from datetime import datetime
+from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from veilnet.api.policies.schemas import Taints
 from veilnet.api.schemas import Body, Label, Out
 
 Role = Literal["guardian", "conflux"]
@@ -20,6 +22,12 @@ class TokenCreate(Body):
     node_name: Label | None = None
     usage_limit: Annotated[int, Field(ge=1, le=100_000)] | None = 1
     expires_in: Annotated[int, Field(ge=60, le=365 * 86400)] = 86400
+    requires_approval: bool = False
+    """Nodes wait for `POST /nodes/{id}/approve` before any other node hears of them."""
+    auto_taints: Taints = Field(default_factory=list)
+    """Granted to each node that it enrols."""
+    allowed_cidrs: Annotated[list[IPv4Network | IPv6Network], Field(max_length=64)] = Field(default_factory=list)
+    """Addresses from which it may be used; empty: any."""
 
     @model_validator(mode="after")
     def _name_fits_one(self) -> Self:
@@ -36,6 +44,9 @@ class TokenOut(Out):
     usage_limit: int | None
     used: int
     state: TokenState
+    requires_approval: bool
+    auto_taints: list[str]
+    allowed_cidrs: list[str]
     expires_at: datetime
     created_at: datetime
     revoked_at: datetime | None

@@ -2,11 +2,14 @@
 from __future__ import annotations
 
 import base64
+from ipaddress import ip_address, ip_network
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from veilnet.api.errors import Forbidden, NotFound, Unauthorized
 from veilnet.api.ids import new_id
+from veilnet.api.nodes.repository import NodeRepository
+from veilnet.api.nodes.service import cut_off
 from veilnet.api.platform.call import Call
 from veilnet.api.realms.models import Realm
 from veilnet.api.realms.service import visible_realm
@@ -33,6 +36,9 @@ async def create_token(call: Call, body: TokenCreate) -> TokenCreated:
         expires_at=now + body.expires_in,
         created_at=now,
         revoked_at=None,
+        requires_approval=body.requires_approval,
+        auto_taints=sorted(set(body.auto_taints)),
+        allowed_cidrs=[str(network) for network in body.allowed_cidrs],
     )
     await TokenRepository(call.session).add(row)
     call.show(row)
@@ -82,15 +88,31 @@ async def visible_token(call: Call, token_id: str) -> EnrolmentToken:
     return row
 
 
-async def revoke_token(call: Call, token_id: str) -> TokenOut:
-    """Nodes that the token enrolled stay; revoke them one by one."""
+async def revoke_token(call: Call, token_id: str, *, disconnect: bool) -> TokenOut:
+    """Nodes that the token enrolled stay, unless `disconnect` revokes them too."""
     row = await visible_token(call, token_id)
     before = token_out(row, call.now)
     row.revoked_at = row.revoked_at or call.now
+    if disconnect:
+        for node in await NodeRepository(call.session).of_token(row.id):
+            await cut_off(call, node)
     call.show(row)
     after = token_out(row, call.now)
     call.audit(row.id, row.realm_id, before, after)
+    call.emit("enrolment_token.revoked", row.realm_id, row.id, {"disconnect": disconnect})
     return after
+
+
+def check_source(row: EnrolmentToken, source: str) -> None:
+    """Raises Forbidden for an address outside of `allowed_cidrs`."""
+    if not row.allowed_cidrs:
+        return
+    try:
+        address = ip_address(source)
+    except ValueError:
+        address = None
+    if address is None or not any(address in ip_network(cidr) for cidr in row.allowed_cidrs):
+        raise Forbidden("address-not-allowed", f"token {row.id} can't be used from {source}")
 
 
 def token_out(row: EnrolmentToken, now: int) -> TokenOut:

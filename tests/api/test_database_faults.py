@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A database that is locked, full, read-only, gone or half migrated: 503 with Retry-After, and nothing half done."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from tests.api.conftest import Cluster, Database, Master
+
+Fault = Callable[[Master], None]
+
+
+def on_new_connections(master: Master, *pragmas: str) -> None:
+    """The faults are SQLite's own; the pragmas bring them about."""
+
+    def connect(connection: Any, _: object) -> None:
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    event.listen(master.context.engine.sync_engine, "connect", connect)
+
+
+def read_only(master: Master) -> None:
+    on_new_connections(master, "query_only=ON")
+
+
+def full(master: Master) -> None:
+    on_new_connections(master, "max_page_count=1")  # SQLite takes it as: no page more than there are
+
+
+async def refused(master: Master, method: str, path: str, **arguments: Any) -> None:
+    response = await master.client.request(method, f"/api/v1{path}", headers=master.admin, **arguments)
+    assert response.status_code == 503, response.text
+    problem = response.json()
+    assert problem["code"] == "unavailable" and response.headers["retry-after"] == "2"
+    assert "sqlite" not in response.text.lower() and "asyncpg" not in response.text.lower()
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("fault", [read_only, full])
+async def test_a_database_that_takes_no_more(master: Master, fault: Fault) -> None:
+    await master.realm("before")
+    fault(master)
+    await master.context.engine.dispose()
+    for number in range(40):  # until the free pages that there are have been used
+        response = await master.client.post(
+            "/api/v1/users", headers=master.admin, json={"name": f"user-{number}", "subject": "x" * 255}
+        )
+        if response.status_code == 503:
+            break
+        assert response.status_code == 201, response.text
+    await refused(master, "POST", "/realms", json={"name": "during"})
+    names = [realm["name"] for realm in (await master.request("GET", "/realms"))["items"]]
+    assert names == ["before"]  # reading goes on
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+async def test_a_database_that_somebody_holds_locked(master: Master, tmp_path: Path) -> None:
+    await master.realm("before")
+    on_new_connections(master, "busy_timeout=50")
+    await master.context.engine.dispose()
+    with closing(sqlite3.connect(tmp_path / "master.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        await refused(master, "POST", "/realms", json={"name": "during"})
+        other.execute("ROLLBACK")
+    await master.realm("after")
+
+
+async def test_a_database_without_a_table(master: Master, database: Database) -> None:
+    async with master.context.engine.begin() as connection:
+        await connection.exec_driver_sql("DROP TABLE group_members")
+    user = await master.request("POST", "/users", json={"name": "u"}, status=201)
+    headers = {**master.admin, "If-Match": "*"}
+    response = await master.client.request("DELETE", f"/api/v1/users/{user['id']}", headers=headers)
+    assert response.status_code == 503, response.text
+    assert (await master.request("GET", f"/users/{user['id']}"))["name"] == "u"
+
+
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+async def test_a_postgres_that_is_gone_and_comes_back(master: Master, cluster: Cluster) -> None:
+    await master.realm("before")
+    name = str(master.context.engine.url.database)
+    cluster.psql("postgres", f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false")
+    cluster.psql("postgres", f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")  # noqa: S608
+    await refused(master, "GET", "/realms")
+    await refused(master, "POST", "/realms", json={"name": "during"})
+    cluster.psql("postgres", f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true")
+    assert [realm["name"] for realm in (await master.request("GET", "/realms"))["items"]] == ["before"]
+    await master.realm("after")
+
+
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+async def test_a_postgres_that_is_read_only(master: Master, cluster: Cluster) -> None:
+    name = str(master.context.engine.url.database)
+    cluster.psql("postgres", f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    await master.context.engine.dispose()
+    await refused(master, "POST", "/realms", json={"name": "during"})
+    assert (await master.request("GET", "/realms"))["items"] == []
