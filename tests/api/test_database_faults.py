@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from tests.api.conftest import Cluster, Database, Master
+from tests.api.conftest import Database, Master
+from tests.api.postgres import Cluster
 
 Fault = Callable[[Master], None]
 
