@@ -60,16 +60,17 @@ async def _main(report: Path, directory: Path, addresses: dict[str, str]) -> Non
     gate = asyncio.Semaphore(ENROL_PARALLEL)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_report(report, nodes))
+        # all are enrolled before one listens: each enrolment is a snapshot for all who do
+        await asyncio.gather(*(_enrolled(node, directory, gate) for node in nodes))
         for node in nodes:
-            tasks.create_task(_live(node, directory, gate))
+            if node.files.enrolled:
+                tasks.create_task(node.follow())
 
 
-async def _live(node: LightNode, directory: Path, gate: asyncio.Semaphore) -> None:
+async def _enrolled(node: LightNode, directory: Path, gate: asyncio.Semaphore) -> None:
     async with gate:
         if not node.files.enrolled:
             await node.enrol(directory)
-    if node.files.enrolled:
-        await node.follow()
 
 
 async def _report(report: Path, nodes: list[LightNode]) -> None:
