@@ -362,7 +362,7 @@ async def test_certificates_and_head_are_renewed_before_they_end(master: Master)
     await master.request("GET", "/node/snapshot", headers=headers)
     life = master.context.settings.certificate_seconds
     master.clock.now += life // 2 + 1
-    fresh = identity.descriptor(serial=2, now=master.clock.now, life=10 * life)
+    fresh = identity.descriptor(serial=2, now=master.clock.now, life=4 * life)
     await master.request("PUT", "/node/descriptor", json=fresh, headers=headers)
     body = await master.request("GET", "/node/snapshot", headers=headers)
     later = master.clock.now + life - 1

@@ -18,6 +18,8 @@ from veilnet.protocol.policy import (
     decide,
     may_talk,
     policy_json,
+    profile,
+    profiles_talk,
     reach,
     read_document,
     read_policy,
@@ -148,6 +150,12 @@ def test_reach_misses_nobody(document: Any, a: Subject, b: Subject) -> None:
     policy = read_policy(document)
     if may_talk(policy, a, b):
         assert reach(policy, a).holds(b, b.worn)
+
+
+@given(documents, members(), members())
+def test_profiles_decide_the_same(document: Any, a: Subject, b: Subject) -> None:
+    policy = read_policy(document)
+    assert profiles_talk(policy, profile(policy, a), profile(policy, b)) == may_talk(policy, a, b)
 
 
 @given(documents)

@@ -181,9 +181,8 @@ def test_heads_do_not_roll_back() -> None:
         found.take_head(REALM.head(6), NOW)
     with pytest.raises(d.WrongSigner):
         found.take_head(STRANGERS.head(8), NOW)
-    with pytest.raises(d.Expired):
-        found.take_head(REALM.head(8, expires=NOW), NOW)
-    assert found.take_head(REALM.head(8, expires=NOW), NOW, allow_expired=True)
+    assert found.take_head(REALM.head(8, expires=NOW), NOW)
+    assert "head-ended" in (found.clock_fault(NOW) or "")
 
 
 def test_a_signature_counts_for_its_kind_of_document_only() -> None:
@@ -241,10 +240,15 @@ def test_clock_fault_names_what_differs() -> None:
     assert "behind the Master" in (found.clock_fault(NOW, NOW + 5000) or "")
 
 
-def test_old_records_are_forgotten_in_the_end() -> None:
+def test_old_records_are_forgotten_by_signed_time_alone() -> None:
+    """A clock that runs years ahead for a while must not empty the directory: nobody would send it again."""
     found = replica(G1, G1.record(expires=NOW + 900), G2.gone(1, until=NOW))
-    assert found.forget(NOW + FORGET_AFTER) == []
-    assert found.forget(NOW + FORGET_AFTER + 1) == [G2.id]
+    assert names(found, NOW + 10**9) == set()
+    assert found.forget() == []
+    found.take_head(REALM.head(2, issued=NOW + FORGET_AFTER), NOW + FORGET_AFTER)
+    assert found.forget() == []
+    found.take_head(REALM.head(3, issued=NOW + FORGET_AFTER + 1), NOW + FORGET_AFTER)
+    assert found.forget() == [G2.id]
 
 
 # ---- rotation ----------------------------------------------------------------------------------------------------
@@ -359,7 +363,7 @@ LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.bi
         LEAVES | st.just(REALM.id.hex()) | st.lists(LEAVES, max_size=3),
     )
 )
-@settings(suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_signed_nonsense_entries_raise_nothing_else(payload: dict[str, Any]) -> None:
     record = {**G2.record(2), "entry": sign_document(payload, REALM.keys[0], ENTRY_CONTEXT).as_json()}
     with pytest.raises(d.DirectoryError):
@@ -372,6 +376,7 @@ def test_signed_nonsense_entries_raise_nothing_else(payload: dict[str, Any]) -> 
         LEAVES | st.just(REALM.id.hex()) | st.lists(LEAVES, max_size=3) | st.dictionaries(st.text(max_size=3), LEAVES),
     )
 )
+@settings(deadline=None)
 def test_signed_nonsense_heads_raise_nothing_else(payload: dict[str, Any]) -> None:
     found = Replica(REALM.trust, G1.id)
     with pytest.raises(d.DirectoryError):
@@ -400,6 +405,7 @@ RECORD = G2.record(2)
 
 
 @given(st.binary(max_size=200) | st.recursive(LEAVES, st.lists).map(lambda value: json.dumps(value).encode()))
+@settings(deadline=None)
 def test_arbitrary_bytes_raise_nothing_else(data: bytes) -> None:
     found = replica()
     for take in (found.take_head, found.take_record):
@@ -408,6 +414,57 @@ def test_arbitrary_bytes_raise_nothing_else(data: bytes) -> None:
 
 
 def test_settings_are_small_and_flat() -> None:
-    for bad in ({"a": [1]}, {"a": "x" * 257}, {str(i): i for i in range(65)}, {"x" * 65: 1}):
+    for bad in (
+        {"a": [1]},
+        {"a": "x" * 257},
+        {"a": 10**4000},
+        {"a": True},
+        {str(i): i for i in range(65)},
+        {"x" * 65: 1},
+    ):
         with pytest.raises(d.MalformedDocument):
             Replica(REALM.trust, G1.id).take_head(REALM.head(settings=bad), NOW)
+
+
+STEPS: list[tuple[str, int, dict[str, Any]]] = [
+    ("head", 1, REALM.head(1)),
+    ("head", 2, REALM.head(2, policy=read_policy({"default": "none"}))),
+    ("head", 3, REALM.head(3)),
+    *(
+        (name, version, node.record(version, serial=version))
+        for name, node in (("g1", G1), ("g2", G2))
+        for version in (1, 2, 4)
+    ),
+    ("g2", 3, G2.gone(3)),
+    ("g3", 5, G3.gone(5)),
+    ("g3", 4, G3.record(4)),
+]
+
+
+@given(st.lists(st.sampled_from(STEPS), max_size=24), st.lists(st.integers(-1000, 1000), min_size=24, max_size=24))
+@settings(deadline=None)
+def test_any_order_any_clock_ends_with_the_newest(
+    steps: list[tuple[str, int, dict[str, Any]]], clocks: list[int]
+) -> None:
+    """Whoever replays, drops or mixes what the CA has signed gets the newest of what arrived, and nothing older."""
+    found = Replica(REALM.trust, G1.id)
+    newest: dict[str, int] = {}
+    for (kind, version, document), clock in zip(steps, clocks, strict=False):
+        take = found.take_head if kind == "head" else found.take_record
+        known = newest.get(kind, 0)
+        if version < known:
+            with pytest.raises(d.Rollback):
+                take(document, NOW + clock)
+        else:
+            assert bool(take(document, NOW + clock)) == (version > known)
+        newest[kind] = max(known, version)
+        found.forget()
+    serials = {node.name: node.serial for node in found.directory(NOW).nodes.values()}
+    wanted = {"node-1": newest.get("g1"), "node-2": newest.get("g2"), "node-3": newest.get("g3")}
+    gone = {"node-2": 3, "node-3": 5}
+    if "head" in newest:
+        live = {name: version for name, version in wanted.items() if version and gone.get(name) != version}
+        assert serials.keys() == live.keys()
+        assert all(serials[name] == version for name, version in live.items() if name != "node-3")
+    else:
+        assert not serials

@@ -46,7 +46,7 @@ class DirectoryFile:
         replica = Replica(trust, own, version=_number(state, "version"), floor=_number(state, "floor"))
         bad = 0
         if "head" in state:
-            bad += not _taken(lambda: replica.take_head(state["head"].encode(), clock, allow_expired=True), "head")
+            bad += not _taken(lambda: replica.take_head(state["head"].encode(), clock), "head")
         for node, document in records:
             bad += not _taken(lambda: replica.take_record(document.encode(), clock), node)  # noqa: B023 - called at once
         if bad:

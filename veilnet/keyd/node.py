@@ -206,7 +206,8 @@ class MasterClient:
 
     async def _channel(self) -> AsyncGenerator[Directory, None]:
         await self._upload()
-        url = f"ws{self._info.url.removeprefix('http')}/api/v1/node/channel?since={self.version}"
+        since = self.version if self.replica.head else 0
+        url = f"ws{self._info.url.removeprefix('http')}/api/v1/node/channel?since={since}"
         tls = self._tls if url.startswith("wss") else None
         async with connect(
             url, ssl=tls, additional_headers=self._headers, max_size=MESSAGE_MAX, proxy=None, open_timeout=HTTP_TIMEOUT
@@ -242,7 +243,7 @@ class MasterClient:
         return taken
 
     def _take_records(self, start: int, version: int, records: list[Any]) -> bool:
-        if start > self.version:
+        if start > self.version:  # not so for the whole, which starts at 0
             raise Resync(f"changes {self.version} to {start} are missing")
         taken, strangers = [], 0
         for record in records:
@@ -254,7 +255,7 @@ class MasterClient:
             else:
                 taken += [(node, record)] if node is not None else []
         self.replica.version = max(self.version, int(version))
-        forgotten = self.replica.forget(self._clock())
+        forgotten = self.replica.forget()
         self._disk.save(self.replica, records=taken, forgotten=forgotten)
         if strangers and self._clock() - self._last_resync >= RESYNC_EVERY:
             # a head that announced another CA key may have passed us by

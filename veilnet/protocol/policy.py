@@ -140,6 +140,36 @@ def may_talk(policy: Policy, a: Member, b: Member) -> bool:
     return decide(policy, a, b).allowed
 
 
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A node as a policy sees it, for comparing many: which sides of which rules it stands on, a bit a rule."""
+
+    untainted: bool
+    worn: frozenset[str]
+    allow: tuple[int, int]
+    deny: tuple[int, int]
+
+
+def profile(policy: Policy, member: Member) -> Profile:
+    allow, deny = _bits(policy.allows, member, member.worn), _bits(policy.denies, member, member.taints)
+    return Profile(not member.taints, member.worn, allow, deny)
+
+
+def profiles_talk(policy: Policy, a: Profile, b: Profile) -> bool:
+    """`may_talk` of two nodes by their profiles under the same policy, at a cost that rules hardly add to."""
+    if (a.deny[0] & b.deny[1]) | (b.deny[0] & a.deny[1]):
+        return False
+    if (a.allow[0] & b.allow[1]) | (b.allow[0] & a.allow[1]):
+        return True
+    return policy.default == "taints" and (not a.worn.isdisjoint(b.worn) or (a.untainted and b.untainted))
+
+
+def _bits(rules: tuple[tuple[Rule, Side, Side], ...], member: Member, taints: frozenset[str]) -> tuple[int, int]:
+    one = sum(1 << place for place, (_, side, _other) in enumerate(rules) if side.holds(member, taints))
+    other = sum(1 << place for place, (_, _one, side) in enumerate(rules) if side.holds(member, taints))
+    return one, other
+
+
 def reach(policy: Policy, member: Member) -> Side:
     """A superset of the nodes that `member` may talk to, as selectors over what they wear: what an index is asked."""
     found = Side()

@@ -39,6 +39,8 @@ RECORD_MAX: Final = 1024 * 1024
 EDGES_MAX: Final = 4096
 """Edges in one record."""
 SETTINGS_MAX: Final = 64
+SETTING_MAX: Final = 2**53
+"""Integers that a clock in floating point can be added to."""
 
 Settings = Mapping[str, int | str]
 
@@ -244,6 +246,7 @@ def _settings(value: Any) -> Settings:
     if not isinstance(value, dict) or len(value) > SETTINGS_MAX:
         raise MalformedDocument("head: settings are not a small object")
     for name, item in value.items():
-        if len(name) > 64 or not (type(item) is int or (isinstance(item, str) and len(item) <= 256)):
+        small = abs(item) <= SETTING_MAX if type(item) is int else isinstance(item, str) and len(item) <= 256
+        if len(name) > 64 or not small:
             raise MalformedDocument("head: a setting is not an integer or a short text")
     return MappingProxyType(value)

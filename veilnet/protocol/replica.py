@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from veilnet.protocol.directory import CLOCK_SKEW, Directory, Expired, NodeView, Rollback, node_view, sees
+from veilnet.protocol.directory import CLOCK_SKEW, Directory, NodeView, Rollback, node_view, sees
 from veilnet.protocol.envelope import MalformedDocument
 from veilnet.protocol.records import Head, Record, open_head, open_record
 from veilnet.protocol.trust import Trust
@@ -48,16 +48,18 @@ class Replica:
 
     # ---- taking ----------------------------------------------------------------------------------------------------
 
-    def take_head(self, data: bytes | Mapping[str, Any], clock: int, *, allow_expired: bool = False) -> bool:
-        """Whether it is a newer head than the one in force; False for the same again. Raises DirectoryError."""
+    def take_head(self, data: bytes | Mapping[str, Any], clock: int) -> bool:
+        """Whether it is a newer head than the one in force; False for the same again. Raises DirectoryError.
+
+        Also one past its end: the newest is the best there is, and `clock_fault` says so. A clock that is wrong when
+        it comes must not cost us the realm's policy.
+        """
         # ID6
         head = open_head(data, self.trust)
         if self.head is not None and head.version <= self.head.version:
             if head.version == self.head.version:
                 return False
             raise Rollback(f"head of version {head.version}, {self.head.version} is known")
-        if head.expires <= self.now(clock) and not allow_expired:
-            raise Expired(f"head ended {self.now(clock) - head.expires} s ago: is the Master's clock right?")
         self.head, self.trust = head, head.trust
         self._saw(head.issued, clock)
         return True
@@ -77,9 +79,9 @@ class Replica:
         self._saw(record.entry.issued, clock)
         return record.entry.node
 
-    def forget(self, clock: int) -> list[bytes]:
-        """Drop records that ended long ago; their node ids."""
-        end = self.now(clock) - FORGET_AFTER
+    def forget(self) -> list[bytes]:
+        """Drop records that ended long ago by signed times, whatever this host's clock says; their node ids."""
+        end = self.floor - FORGET_AFTER
         gone = [node for node, record in self._records.items() if record.not_after < end]
         for node in gone:
             del self._records[node]
@@ -100,6 +102,8 @@ class Replica:
         if master is not None and abs(master - clock) > CLOCK_SKEW:
             way = "ahead of" if clock > master else "behind"
             return f"clock-differs: this host's clock is {abs(clock - master)} s {way} the Master's; one is wrong"
+        if self.head is not None and self.head.expires <= self.now(clock):
+            return f"head-ended: the realm's head ended {self.now(clock) - self.head.expires} s ago; check both clocks"
         return None
 
     def directory(self, clock: int) -> Directory:

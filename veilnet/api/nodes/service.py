@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import base64
+from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -16,6 +17,8 @@ from veilnet.api.realms.repository import RealmRepository
 from veilnet.api.schemas import SignedDocument
 from veilnet.api.topology.repository import EdgeRepository
 from veilnet.protocol.directory import Descriptor, DirectoryError, verify_descriptor
+
+DESCRIPTOR_SECONDS_MAX: Final = 31 * 86400
 
 
 async def get_node(session: AsyncSession, row_id: str) -> Node:
@@ -102,9 +105,12 @@ async def accept_descriptor(session: AsyncSession, row_id: str, body: SignedDocu
 
 def checked_descriptor(body: SignedDocument, node_key: bytes, now: int) -> Descriptor:
     try:
-        return verify_descriptor(body.as_json(), node_key, now)
+        descriptor = verify_descriptor(body.as_json(), node_key, now)
     except DirectoryError as error:
         raise Invalid("signature-invalid", f"descriptor: {error}") from error
+    if descriptor.expires > now + DESCRIPTOR_SECONDS_MAX:  # its end is what tells that a node is gone
+        raise Invalid("signature-invalid", f"descriptor: runs longer than {DESCRIPTOR_SECONDS_MAX} s")
+    return descriptor
 
 
 def store_descriptor(row: Node, body: SignedDocument, descriptor: Descriptor) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import combinations_with_replacement, islice, product
 from typing import Final
 
-from veilnet.protocol.policy import Decision, Policy, Subject, decide
+from veilnet.protocol.policy import Decision, Policy, Subject, decide, profile, profiles_talk
 
 SHOWN_MAX: Final = 100
 Named = tuple[str, str, tuple[str, ...]]
@@ -29,10 +29,13 @@ class Impact:
 
 def impact(old: Policy, new: Policy, nodes: Iterable[Subject]) -> Impact:
     found = Impact()
-    for one, other in combinations_with_replacement(_classes(nodes, _names(old) | _names(new)), 2):
-        before, after = decide(old, one[0], other[0]), decide(new, one[0], other[0])
-        if before.allowed == after.allowed:
+    classes = _classes(nodes, _names(old) | _names(new))
+    profiles = [(profile(old, one[0]), profile(new, one[0])) for one in classes]
+    for (one, mine), (other, its) in combinations_with_replacement(zip(classes, profiles, strict=True), 2):
+        before, now = profiles_talk(old, mine[0], its[0]), profiles_talk(new, mine[1], its[1])
+        if before == now:
             continue
+        after = decide(new, one[0], other[0])
         same = one is other
         count = len(one) * (len(one) - 1) // 2 if same else len(one) * len(other)
         if after.allowed:

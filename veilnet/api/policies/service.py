@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from veilnet.api.errors import Invalid, NotFound
@@ -66,7 +68,7 @@ async def check(call: Call, realm_ref: str, body: PolicyDocument) -> PolicyCheck
     realm = await visible_realm(call, realm_ref)
     row = await _row(call.session, realm)
     (policy, tests), fleet = _read(body), await _fleet(call.session, realm)
-    found = impact(read_policy(row.document), policy, fleet.values())
+    found = await asyncio.to_thread(impact, read_policy(row.document), policy, list(fleet.values()))
     return PolicyCheck(
         failures=[_failure(item) for item in run_tests(policy, tests, fleet.get)],
         gained_total=found.gained_total,

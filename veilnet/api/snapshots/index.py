@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
-from veilnet.protocol.policy import OPEN, Policy, Side, may_talk, reach
+from veilnet.protocol.policy import OPEN, Policy, Profile, Side, profile, profiles_talk, reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,8 @@ class Facts:
 
 class DirectoryIndex:
     def __init__(self, policy: Policy = OPEN) -> None:
-        self.policy = policy
+        self._policy = policy
+        self._profiles: dict[bytes, Profile] = {}
         self.facts: dict[bytes, Facts] = {}
         self._guardians: set[bytes] = set()
         self._confluxes: set[bytes] = set()
@@ -64,6 +65,15 @@ class DirectoryIndex:
         self._worn: defaultdict[str, set[bytes]] = defaultdict(set)
         self._named: defaultdict[str, set[bytes]] = defaultdict(set)
         self._listed_by: defaultdict[bytes, set[bytes]] = defaultdict(set)
+
+    @property
+    def policy(self) -> Policy:
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: Policy) -> None:
+        self._policy = policy
+        self._profiles.clear()
 
     def put(self, facts: Facts) -> None:
         self.remove(facts.node_id)
@@ -73,6 +83,7 @@ class DirectoryIndex:
 
     def remove(self, node_id: bytes) -> None:
         facts = self.facts.pop(node_id, None)
+        self._profiles.pop(node_id, None)
         if facts is not None:
             for found in self._places(facts):
                 found.discard(node_id)
@@ -116,9 +127,15 @@ class DirectoryIndex:
     def _talking(self, facts: Facts) -> set[bytes]:
         if "conflux" not in facts.roles:
             return set()
-        return {
-            other for other in self._meant(reach(self.policy, facts)) if may_talk(self.policy, facts, self.facts[other])
-        }
+        own, policy = self._profile(facts.node_id), self._policy
+        meant = self._meant(reach(policy, facts))
+        return {other for other in meant if profiles_talk(policy, own, self._profile(other))}
+
+    def _profile(self, node_id: bytes) -> Profile:
+        found = self._profiles.get(node_id)
+        if found is None:
+            found = self._profiles[node_id] = profile(self._policy, self.facts[node_id])
+        return found
 
     def _meant(self, side: Side) -> set[bytes]:
         if side.everyone:
