@@ -18,7 +18,7 @@ from veilnet.api.ids import new_id
 from veilnet.api.models import Base
 
 PUBLIC = {("post", "/api/v1/enrolments")}
-ONE_TIME = {"TokenCreated.token", "Enrolled.credential", "ApiTokenCreated.token"}
+ONE_TIME = {"TokenCreated.token", "Enrolled.credential", "ApiTokenCreated.token", "WebhookCreated.secret"}
 NO_SECRETS = {"AuditEventOut.hash"}
 SUSPICIOUS = re.compile(r"private|secret|seed|password|credential|hash|bearer|(^|_)(token|pem)($|_)")
 

@@ -22,6 +22,7 @@ from veilnet.api.context import Context
 from veilnet.api.db import make_engine
 from veilnet.api.enrolment.endpoints import routes as enrolment
 from veilnet.api.errors import install_handlers
+from veilnet.api.events.endpoints import routes as events
 from veilnet.api.listen import listening
 from veilnet.api.nodes.endpoints import guardian_routes as guardians
 from veilnet.api.nodes.endpoints import own_routes as own_node
@@ -36,15 +37,41 @@ from veilnet.api.policies.endpoints import taint_routes as taints
 from veilnet.api.realms.endpoints import routes as realms
 from veilnet.api.rotation.endpoints import routes as rotation
 from veilnet.api.schemas import Problem
+from veilnet.api.sealing import Sealer
 from veilnet.api.settings import MasterSettings
 from veilnet.api.snapshots.endpoints import router as snapshots
 from veilnet.api.snapshots.feed import Feeds
 from veilnet.api.storage.upgrade import bring_up_to_date
 from veilnet.api.tokens.endpoints import routes as tokens
 from veilnet.api.topology.endpoints import routes as topology
+from veilnet.api.webhooks.endpoints import routes as webhooks
+from veilnet.api.webhooks.sender import sending
 
 BODY_MAX: Final = 1024 * 1024
 _PROBLEM: Final[dict[str, Any]] = {"model": Problem, "content": {"application/problem+json": {}}}
+
+
+_ROUTES: Final = (
+    realms,
+    policies,
+    rotation,
+    topology,
+    tokens,
+    nodes,
+    guardians,
+    taints,
+    enrolment,
+    own_node,
+    users,
+    groups,
+    service_accounts,
+    api_tokens,
+    whoami,
+    audit,
+    operations,
+    events,
+    webhooks,
+)
 
 
 def create_app(settings: MasterSettings, clock: Callable[[], int] | None = None) -> FastAPI:
@@ -55,13 +82,20 @@ def create_app(settings: MasterSettings, clock: Callable[[], int] | None = None)
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await bring_up_to_date(engine, settings.backups_dir)
-        async with listening(engine, context.hub), context.operations.running():
+        async with listening(engine, context.hub), context.operations.running(), sending(context):
             yield
             await app.state.feeds.stop()
         await engine.dispose()
 
     app = FastAPI(title="VeilNet Master", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
-    context = Context(settings, engine, CaStore(settings.realms_dir), clock, RateLimiter(settings.rates))
+    context = Context(
+        settings,
+        engine,
+        CaStore(settings.realms_dir),
+        clock,
+        RateLimiter(settings.rates),
+        Sealer(settings.seal_key),
+    )
     context.metrics.channels.set_function(context.hub.open_channels)
     app.state.context = context
     app.state.feeds = Feeds(context)
@@ -72,8 +106,7 @@ def create_app(settings: MasterSettings, clock: Callable[[], int] | None = None)
     app.add_middleware(RequestId)  # the last one added is the outermost
     install_handlers(app)
     api = APIRouter(prefix="/api/v1", responses={422: _PROBLEM, "4XX": _PROBLEM, "5XX": _PROBLEM})
-    fleet = (realms, policies, rotation, topology, tokens, nodes, guardians, taints, enrolment, own_node)
-    for routes in (*fleet, users, groups, service_accounts, api_tokens, whoami, audit, operations):
+    for routes in _ROUTES:
         api.include_router(routes.router)
     api.include_router(snapshots)
     app.include_router(api)

@@ -16,6 +16,7 @@ from veilnet.api.hub import Hub
 from veilnet.api.operations.runner import OperationRunner
 from veilnet.api.ops.metrics import Metrics
 from veilnet.api.platform.rate_limit import RateLimiter
+from veilnet.api.sealing import Sealer
 from veilnet.api.settings import MasterSettings
 
 
@@ -26,6 +27,7 @@ class Context:
     cas: CaStore
     clock: Callable[[], int]
     limiter: RateLimiter
+    sealer: Sealer
     metrics: Metrics = field(default_factory=Metrics)
     hub: Hub = field(default_factory=Hub)
     verified: VerifiedTokens = field(default_factory=VerifiedTokens)

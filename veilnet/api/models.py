@@ -18,6 +18,7 @@ from veilnet.api.rotation.models import CaKey
 from veilnet.api.snapshots.models import DirectoryChange, DirectoryHead, DirectoryRecord
 from veilnet.api.tokens.models import EnrolmentToken
 from veilnet.api.topology.models import Edge
+from veilnet.api.webhooks.models import Webhook, WebhookProgress
 
 __all__ = [
     "ApiToken",
@@ -40,4 +41,6 @@ __all__ = [
     "RealmPolicy",
     "ServiceAccount",
     "User",
+    "Webhook",
+    "WebhookProgress",
 ]

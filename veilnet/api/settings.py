@@ -38,10 +38,16 @@ class MasterSettings(BaseModel):
     head_renew_seconds: int = Field(default=3600, gt=0)
     """How often the realm's head is signed anew: nodes learn the time from it."""
     rates: RateSettings = RateSettings()
+    webhooks_to_private_addresses: bool = False
+    """Also allows http: for receivers in the Master's own network."""
 
     @property
     def realms_dir(self) -> Path:
         return self.state_dir / "realms"
+
+    @property
+    def seal_key(self) -> Path:
+        return self.state_dir / "seal.key"
 
     @property
     def backups_dir(self) -> Path:

@@ -83,7 +83,7 @@ def _moved(url: str, state_dir: Path) -> str:
 
 
 def _state_files(settings: MasterSettings) -> list[Path]:
-    names = [settings_file(settings.state_dir), settings.tls_certificate, settings.tls_key]
+    names = [settings_file(settings.state_dir), settings.tls_certificate, settings.tls_key, settings.seal_key]
     return [path for path in [*names, *sorted(settings.realms_dir.glob("*"))] if path.is_file()]
 
 
@@ -98,7 +98,7 @@ def _read(archive: tarfile.TarFile) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     for member in archive:
         parts = Path(member.name).parts
-        usual = member.name in {MANIFEST, "master.json", "tls.pem", "tls.key"} and member.size <= _SMALL
+        usual = member.name in {MANIFEST, "master.json", "tls.pem", "tls.key", "seal.key"} and member.size <= _SMALL
         key = len(parts) == 2 and parts[0] == "realms" and parts[1] not in {".", ".."} and member.size <= _SMALL
         if not member.isfile() or not (usual or key or member.name == DATABASE):
             raise SetupError(f"backup holds {member.name!r}, which no backup of a Master has")
