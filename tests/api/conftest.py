@@ -124,6 +124,12 @@ class Master:
         return found
 
 
+@pytest.fixture(autouse=True)
+def short_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream ends once it has told what there is: the tests' transport waits for the end of an answer."""
+    monkeypatch.setattr("veilnet.api.events.service.LIFETIME_SECONDS", 0.0)
+
+
 def make_settings(state_dir: Path, database_url: str | None = None) -> MasterSettings:
     return MasterSettings(
         state_dir=state_dir,

@@ -19,6 +19,12 @@ from veilnet.api.outbox.repository import OutboxRepository
 from veilnet.api.outbox.service import emit
 
 
+@pytest.fixture(autouse=True)
+def short_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here they last."""
+    monkeypatch.setattr(service, "LIFETIME_SECONDS", 60.0)
+
+
 async def allowed() -> None:
     pass
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -24,6 +25,8 @@ from veilnet.api.platform.roles import RealmIds
 
 HEARTBEAT_SECONDS: Final = 15.0
 PAGE: Final = 200
+LIFETIME_SECONDS = 3600.0
+"""After which a stream ends, so that readers spread over the replicas there are; they go on where they were."""
 RETRY_MS: Final = 2000
 """After which an EventSource connects again."""
 
@@ -64,6 +67,7 @@ async def follow(
 ) -> AsyncIterator[str]:
     """Lines of an event stream (WHATWG HTML, section 9.2). `still_allowed` raises when the credential ended."""
     yield f"retry: {RETRY_MS}\n\n"
+    ends = time.monotonic() + LIFETIME_SECONDS
     with context.hub.waiting(TOPIC) as woken:
         while True:
             woken.clear()
@@ -73,6 +77,8 @@ async def follow(
                 position = row.id
             if len(rows) == PAGE:
                 continue
+            if time.monotonic() >= ends:
+                return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT_SECONDS):
                     await woken.wait()
