@@ -101,6 +101,9 @@ class World:
     async def group(self) -> str:
         return await self.made("/groups", name=self.name())
 
+    async def webhook(self) -> str:
+        return await self.made("/webhooks", name=self.name(), url="https://hooks.example.invalid/")
+
     async def user(self) -> str:
         return await self.made("/users", name=self.name())
 
@@ -161,6 +164,7 @@ PATHS: Final[dict[str, Maker]] = {
     "/operations/{operation_id}/cancel": World.running_operation,
     "/operations/{operation_id}": World.operation,
     "/realms/{realm}/edges/{edge_id}": World.edge,
+    "/webhooks/{webhook_id}": World.webhook,
 }
 
 
@@ -201,6 +205,10 @@ BODIES: Final[dict[str, Callable[[World], Any]]] = {
     "create_service_account": lambda world: {"name": world.name()},
     "update_service_account": lambda world: {"description": world.name()},
     "create_api_token": lambda world: {"name": world.name(), "grants": [{"role": "readonly"}]},
+    "create_webhook": lambda world: {"name": world.name(), "url": "https://hooks.example.invalid/", "realm": "lab"},
+    "replace_webhook": lambda world: {"name": world.name(), "url": "https://hooks.example.invalid/"},
+    "patch_webhook": lambda world: {"name": world.name()},
+    "replay_webhook": lambda _: {"after_event_id": 0},
     "update_api_token": lambda world: {"name": world.name()},
 }
 LATE_BODIES: Final[dict[str, Callable[[World], Awaitable[Any]]]] = {
