@@ -113,14 +113,9 @@ STREAMS = {"export_audit_events", "follow_events"}
 
 async def fill(world: World, path: str) -> None:
     makers = {"/realms": world.new_realm, "/nodes": world.node, "/enrolment-tokens": world.enrolment_token,
-<<<<<<< HEAD
               "/guardians": world.node, "/users": world.user, "/groups": world.group, "/api-tokens": world.api_token,
-              "/operations": world.operation, "/audit-events": world.user, "/realms/lab/edges": world.edge}  # fmt: skip
-=======
-              "/users": world.user, "/groups": world.group, "/api-tokens": world.api_token,
               "/operations": world.operation, "/audit-events": world.user, "/realms/lab/edges": world.edge,
               "/webhooks": world.webhook}  # fmt: skip
->>>>>>> f9749ed (tests: contract samples of events and webhooks)
     if path in makers:
         await makers[path]()
     elif path.endswith("/members"):
