@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # this tree's code, also where another one is installed
 DOCUMENT = ROOT / "docs" / "openapi.json"
 CLIENT = ROOT / "veilnet" / "client" / "api.py"
 

@@ -272,6 +272,11 @@ class PageUserOut(TypedDict):
     next_cursor: NotRequired[str | None]
 
 
+class PageWebhookOut(TypedDict):
+    items: list[WebhookOut]
+    next_cursor: NotRequired[str | None]
+
+
 class Pair(TypedDict):
     a: str
     b: str
@@ -481,6 +486,73 @@ class UserPatch(TypedDict):
     state: NotRequired[Literal["active", "suspended"] | None]
 
 
+class WebhookCreate(TypedDict):
+    name: str
+    url: str
+    types: NotRequired[list[str]]
+    enabled: NotRequired[bool]
+    realm: NotRequired[str | None]
+
+
+class WebhookCreated(TypedDict):
+    id: str
+    realm_id: str | None
+    name: str
+    url: str
+    types: list[str]
+    enabled: bool
+    position: int
+    failures: int
+    failing_since: str | None
+    last_status: int | None
+    last_error: str | None
+    delivered_at: str | None
+    rotation_ends_at: str | None
+    created_at: str
+    secret: str
+
+
+class WebhookOut(TypedDict):
+    id: str
+    realm_id: str | None
+    name: str
+    url: str
+    types: list[str]
+    enabled: bool
+    position: int
+    failures: int
+    failing_since: str | None
+    last_status: int | None
+    last_error: str | None
+    delivered_at: str | None
+    rotation_ends_at: str | None
+    created_at: str
+
+
+class WebhookPatch(TypedDict):
+    name: NotRequired[str | None]
+    url: NotRequired[str | None]
+    types: NotRequired[list[str] | None]
+    enabled: NotRequired[bool | None]
+
+
+class WebhookReplace(TypedDict):
+    name: str
+    url: str
+    types: NotRequired[list[str]]
+    enabled: NotRequired[bool]
+
+
+class WebhookReplay(TypedDict):
+    after_event_id: int
+
+
+class WebhookTested(TypedDict):
+    delivered: bool
+    status: int | None
+    error: str | None
+
+
 class WhoAmI(TypedDict):
     kind: str
     id: str
@@ -675,6 +747,23 @@ class Api:
             headers={"Idempotency-Key": idempotency_key},
             body=body,
             media="application/json",
+        )
+        return found
+
+    def follow_events(
+        self,
+        *,
+        types: list[str] | None = None,
+        realm: str | None = None,
+        last_event_id: str | None = None,
+        if_none_match: str | None = None,
+    ) -> Iterator[str]:
+        """Server-sent events. `Last-Event-ID` goes on behind that one; 410: read the lists again, th"""
+        found: Iterator[str] = self._transport.stream(
+            "GET",
+            "/api/v1/events",
+            query={"types": types, "realm": realm},
+            headers={"last-event-id": last_event_id, "If-None-Match": if_none_match},
         )
         return found
 
@@ -1264,6 +1353,104 @@ class Api:
         self._transport.call(
             "DELETE", f"/api/v1/users/{self._transport.quoted(user_id)}", headers={"If-Match": if_match}
         )
+
+    def create_webhook(self, body: WebhookCreate, *, idempotency_key: str | None = None) -> WebhookCreated:
+        """Create Webhook"""
+        found: WebhookCreated = self._transport.call(
+            "POST",
+            "/api/v1/webhooks",
+            headers={"Idempotency-Key": idempotency_key},
+            body=body,
+            media="application/json",
+        )
+        return found
+
+    def list_webhooks(
+        self,
+        *,
+        realm: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        fields: str | None = None,
+        if_none_match: str | None = None,
+    ) -> PageWebhookOut:
+        """List Webhooks"""
+        found: PageWebhookOut = self._transport.call(
+            "GET",
+            "/api/v1/webhooks",
+            query={"realm": realm, "limit": limit, "cursor": cursor, "fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def get_webhook(
+        self, webhook_id: str, *, fields: str | None = None, if_none_match: str | None = None
+    ) -> WebhookOut:
+        """Get Webhook"""
+        found: WebhookOut = self._transport.call(
+            "GET",
+            f"/api/v1/webhooks/{self._transport.quoted(webhook_id)}",
+            query={"fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def replace_webhook(self, webhook_id: str, body: WebhookReplace, *, if_match: str) -> WebhookOut:
+        """Replace Webhook"""
+        found: WebhookOut = self._transport.call(
+            "PUT",
+            f"/api/v1/webhooks/{self._transport.quoted(webhook_id)}",
+            headers={"If-Match": if_match},
+            body=body,
+            media="application/json",
+        )
+        return found
+
+    def patch_webhook(self, webhook_id: str, body: WebhookPatch, *, if_match: str) -> WebhookOut:
+        """Patch Webhook"""
+        found: WebhookOut = self._transport.call(
+            "PATCH",
+            f"/api/v1/webhooks/{self._transport.quoted(webhook_id)}",
+            headers={"If-Match": if_match},
+            body=body,
+            media="application/json",
+        )
+        return found
+
+    def delete_webhook(self, webhook_id: str, *, if_match: str) -> None:
+        """Delete Webhook"""
+        self._transport.call(
+            "DELETE", f"/api/v1/webhooks/{self._transport.quoted(webhook_id)}", headers={"If-Match": if_match}
+        )
+
+    def replay_webhook(self, webhook_id: str, body: WebhookReplay, *, idempotency_key: str | None = None) -> WebhookOut:
+        """Deliver events again that were delivered or given up, as far as they are kept."""
+        found: WebhookOut = self._transport.call(
+            "POST",
+            f"/api/v1/webhooks/{self._transport.quoted(webhook_id)}/replay",
+            headers={"Idempotency-Key": idempotency_key},
+            body=body,
+            media="application/json",
+        )
+        return found
+
+    def rotate_webhook_secret(self, webhook_id: str, *, idempotency_key: str | None = None) -> WebhookCreated:
+        """The old secret signs, too, for a day."""
+        found: WebhookCreated = self._transport.call(
+            "POST",
+            f"/api/v1/webhooks/{self._transport.quoted(webhook_id)}/rotate-secret",
+            headers={"Idempotency-Key": idempotency_key},
+        )
+        return found
+
+    def test_webhook(self, webhook_id: str, *, idempotency_key: str | None = None) -> WebhookTested:
+        """Send one `webhook.test` now."""
+        found: WebhookTested = self._transport.call(
+            "POST",
+            f"/api/v1/webhooks/{self._transport.quoted(webhook_id)}/test",
+            headers={"Idempotency-Key": idempotency_key},
+        )
+        return found
 
     def who_am_i(self, *, fields: str | None = None, if_none_match: str | None = None) -> WhoAmI:
         """The caller, and each scope it has with the realms it has it in."""
