@@ -62,7 +62,7 @@ class Running:
             log_level="error",
             ssl_certfile=settings.tls_certificate,
             ssl_keyfile=settings.tls_key,
-            timeout_graceful_shutdown=5,
+            timeout_graceful_shutdown=20,
         )
         self.server = uvicorn.Server(config)
         self.task = asyncio.create_task(self.server._serve())
@@ -78,7 +78,7 @@ class Running:
 
     async def call(self, method: str, path: str, body: Any = None) -> Any:
         async with httpx.AsyncClient(verify=self.context(), trust_env=False) as client:
-            headers = {"Authorization": f"Bearer {self.admin.token}"}
+            headers = {"Authorization": f"Bearer {self.admin.token}"} | ({"If-Match": "*"} if method == "PUT" else {})
             response = await client.request(method, f"{self.url}/api/v1{path}", json=body, headers=headers)
             assert response.is_success, response.text
             return response.json()
@@ -310,6 +310,25 @@ async def test_one_bad_record_on_disk_costs_only_itself(running: Running, tmp_pa
     assert {node.name for node in (await anext(snapshots)).nodes.values()} == {"one"}
     await until(snapshots, {"one", "two"})
     await snapshots.aclose()
+
+
+async def test_node_narrows_its_taints_by_itself(running: Running, tmp_path: Path) -> None:
+    token = await running.token(roles=["conflux"])
+    one, two = NodeFiles(tmp_path / "one"), NodeFiles(tmp_path / "two")
+    for files, name in ((one, "one"), (two, "two")):
+        info = await enrol(files, token, name, ())
+        await running.call("PUT", f"/nodes/{info.id}/taints", {"taints": ["dev"]})
+    snapshots = MasterClient(two).snapshots()
+    await until(snapshots, {"one", "two"})
+    one.wear(frozenset())
+    await MasterClient(one)._upload()
+    await until(snapshots, {"two"})
+    one.wear(None)
+    await MasterClient(one)._upload()
+    await until(snapshots, {"one", "two"})
+    await snapshots.aclose()
+    (one.state_dir / "taints.json").write_text("nonsense")
+    assert one.worn() == frozenset()
 
 
 async def test_gap_leads_to_a_resync(running: Running, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import ssl
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from typing import Any, Final
 
@@ -176,9 +177,10 @@ class MasterClient:
         delay = BACKOFF_FIRST
         while True:
             try:
-                async for directory in self._channel():
-                    delay = BACKOFF_FIRST
-                    yield directory
+                async with aclosing(self._channel()) as channel:  # else it would be closed when it is collected
+                    async for directory in channel:
+                        delay = BACKOFF_FIRST
+                        yield directory
             except (OSError, TimeoutError, WebSocketException, httpx.HTTPError, NodeError) as error:
                 self.last_error = _reason(error)
                 _log.warning("master %s: %s", self._info.url, self.last_error)
@@ -282,7 +284,7 @@ class MasterClient:
         """Renew our descriptor if it is time, and hand the Master the last one if it may not have it."""
         now = self._clock()
         last = self._files.descriptor(now)
-        if last is None or last.expires - now < DESCRIPTOR_RENEW_BEFORE:
+        if last is None or last.expires - now < DESCRIPTOR_RENEW_BEFORE or last.taints != self._files.worn():
             self._files.make_descriptor(last.endpoints if last else (), now, DESCRIPTOR_SECONDS)
             last = self._files.descriptor(now)
         if last is None or last.serial == self._uploaded_serial:

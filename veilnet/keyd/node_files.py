@@ -5,11 +5,13 @@ identity.key x25519.key mlkem768.key knock.seed   private: ML-DSA-65 seed 32, X2
 node.json                                         who we are and where the Master is
 ca.key master.pem                                 pinned: realm CA's public key, Master's TLS certificate
 credential                                        bearer for the Master
+taints.json                                       those of our granted taints that we wear, if not all
 descriptor.json directory.db                      our last descriptor; what we know of the realm (directory_file.py)
 """
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable
 from ipaddress import IPv4Interface, IPv6Interface
@@ -31,6 +33,8 @@ from veilnet.protocol.directory import (
     sign_descriptor,
     verify_descriptor,
 )
+from veilnet.protocol.envelope import canonical_json
+from veilnet.protocol.policy import check_taint
 
 KEY_LENGTHS: Final = {"identity.key": 32, "x25519.key": 32, "mlkem768.key": 64, "knock.seed": 32}
 
@@ -119,10 +123,28 @@ class NodeFiles:
             endpoints=endpoints,
             issued=now,
             expires=now + seconds,
+            taints=self.worn(),
         )
         data = sign_descriptor(descriptor, self.identity()).encode()
         self.write("descriptor.json", data)
         return data
+
+    def wear(self, taints: frozenset[str] | None) -> None:
+        """Keep on only these of the granted taints, None: all of them; the key daemon says so with its next contact."""
+        if taints is None:
+            (self.state_dir / "taints.json").unlink(missing_ok=True)
+        else:
+            self.write("taints.json", canonical_json(sorted(check_taint(taint) for taint in taints)))
+
+    def worn(self) -> frozenset[str] | None:
+        """What `wear` said. A file that can't be read wears nothing: narrower is safe."""
+        try:
+            stated = json.loads((self.state_dir / "taints.json").read_bytes())
+            return frozenset(check_taint(taint) for taint in stated)
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, DirectoryError):
+            return frozenset()
 
     def descriptor(self, now: int) -> Descriptor | None:
         """Our last descriptor if there is one that is still good."""
