@@ -17,6 +17,7 @@ KNOWN_SKIPS = (
     "this system has a liboqs of its own",
     "no verifpal in the cache and no cargo to build it",
     "needs PostgreSQL: apt-get install postgresql",
+    "no Go toolchain",
     "long: run with ./run soak",
 )
 
