@@ -14,12 +14,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import uvicorn
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from veilnet.admin_token import AdminTokenText
+from veilnet.api.access.repository import ApiTokenRepository
 from veilnet.api.access.service import create_api_token
 from veilnet.api.app import create_app
 from veilnet.api.context import Context
-from veilnet.api.db import make_engine, write_session
+from veilnet.api.db import make_engine, read_session, write_session
 from veilnet.api.hub import Hub
 from veilnet.api.logs import configure_logs
 from veilnet.api.ops.app import create_ops_app
@@ -40,22 +43,40 @@ class Listen:
     """Where operators look: health and metrics, without credentials."""
 
 
-def init_master(state_dir: Path, public_url: str) -> AdminTokenText:
-    """Make state directory, TLS certificate, database and the first administrator's token, which is shown once."""
+def init_master(state_dir: Path, public_url: str, database_url: str | None = None) -> AdminTokenText:
+    """Make state directory, TLS certificate, database and the first administrator's token, which is shown once.
+
+    Without `database_url` a SQLite file in the state directory; a Postgres database has to exist and to be empty.
+    """
     if settings_file(state_dir).exists():
         raise SetupError(f"{state_dir} already holds a Master; choose another --state-dir, or move this one away")
     try:
         url = checked_url(public_url)
     except ValueError as error:
         raise SetupError(f"--url {public_url}: {error}") from error
+    if database_url is not None:
+        _check_database_url(database_url)
     private_directory(state_dir)
-    settings = _settings(state_dir.resolve(), url)
-    text = asyncio.run(_first_token(settings))
+    settings = _settings(state_dir.resolve(), url, database_url)
+    try:
+        text = asyncio.run(_first_token(settings))
+    except (SQLAlchemyError, ImportError, OSError) as error:
+        where = make_url(settings.database_url).render_as_string(hide_password=True)
+        raise SetupError(f"database {where}: {type(error).__name__}: {str(error).splitlines()[0][:200]}") from error
     save_settings(settings)  # last: a half-made Master can be made again
     return AdminTokenText(url=url, token=text, tls=settings.tls_fingerprint)
 
 
-def _settings(state_dir: Path, url: str) -> MasterSettings:
+def _check_database_url(url: str) -> None:
+    try:
+        kind = make_url(url).get_backend_name()
+    except ArgumentError:
+        kind = ""
+    if kind not in {"postgresql", "sqlite"}:
+        raise SetupError("database: give postgresql://USER:PASSWORD@HOST/DATABASE (or sqlite+aiosqlite:///FILE)")
+
+
+def _settings(state_dir: Path, url: str, database_url: str | None) -> MasterSettings:
     host = urlsplit(url).hostname or ""
     if url.startswith("http://"):
         if not is_loopback(host):
@@ -67,17 +88,21 @@ def _settings(state_dir: Path, url: str) -> MasterSettings:
         state_dir=state_dir,
         public_url=url,
         tls_fingerprint=fingerprint,
-        database_url=f"sqlite+aiosqlite:///{state_dir / 'master.db'}",
+        database_url=database_url or f"sqlite+aiosqlite:///{state_dir / 'master.db'}",
     )
 
 
 async def _first_token(settings: MasterSettings) -> str:
     engine = make_engine(settings.database_url)
     await bring_up_to_date(engine, settings.backups_dir)
+    async with read_session(engine) as session:
+        if await ApiTokenRepository(session).any():
+            raise SetupError("this database already serves a Master: restore its state directory instead")
     async with write_session(engine, Hub()) as session:
         text = await create_api_token(session, "first", int(time.time()))
     await engine.dispose()
-    (settings.state_dir / "master.db").chmod(0o600)
+    if engine.dialect.name == "sqlite":
+        Path(engine.url.database or "").chmod(0o600)
     return text
 
 

@@ -14,6 +14,7 @@ import typer
 
 from veilnet.cli.admin import AsJson
 from veilnet.cli.output import Exit, fail, print_plain, print_rows, say
+from veilnet.cli.secret_input import read_secret
 from veilnet.files import private_directory, write_private
 
 app = typer.Typer(help="Make and run a Master.", no_args_is_help=True)
@@ -22,6 +23,7 @@ app.add_typer(db_app, name="db")
 
 StateDir = Annotated[Path, typer.Option("--state-dir", help="Keys, certificate and database of the Master.")]
 _DEFAULT_DIR = Path("/var/lib/veilnet/master")
+_DATABASE = "VEILNET_DATABASE_URL"
 
 
 @app.command()
@@ -31,13 +33,19 @@ def init(
     admin_token_file: Annotated[
         Path | None, typer.Option("--admin-token-file", help="Write the token here (0600) instead of showing it.")
     ] = None,
+    database: Annotated[
+        str | None,
+        typer.Option(
+            "--database", metavar="@FILE|-", help=f"postgresql://... of an empty database; else ${_DATABASE}."
+        ),
+    ] = None,
 ) -> None:
     """Make state directory, TLS certificate, database and the first administrator's token (shown once)."""
     from veilnet.api.bootstrap import init_master  # noqa: PLC0415 - the API's packages load slowly
     from veilnet.api.settings import SetupError  # noqa: PLC0415
 
     try:
-        text = init_master(state_dir, url).encode()
+        text = init_master(state_dir, url, read_secret(database, _DATABASE, "database URL")).encode()
     except SetupError as error:
         fail(str(error))
     except OSError as error:

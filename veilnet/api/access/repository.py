@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from veilnet.api.access.models import ApiToken
 from veilnet.api.db import Repository
@@ -9,6 +9,9 @@ from veilnet.api.db import Repository
 
 class ApiTokenRepository(Repository[ApiToken]):
     model = ApiToken
+
+    async def any(self) -> bool:
+        return await self.session.scalar(select(ApiToken.id).limit(1)) is not None
 
     async def revoke_of(self, owner_id: str, now: int) -> None:
         """Every token of a user or service account that goes."""
