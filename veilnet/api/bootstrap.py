@@ -94,13 +94,15 @@ def _settings(state_dir: Path, url: str, database_url: str | None) -> MasterSett
 
 async def _first_token(settings: MasterSettings) -> str:
     engine = make_engine(settings.database_url)
-    await bring_up_to_date(engine, settings.backups_dir)
-    async with read_session(engine) as session:
-        if await ApiTokenRepository(session).any():
-            raise SetupError("this database already serves a Master: restore its state directory instead")
-    async with write_session(engine, Hub()) as session:
-        text = await create_api_token(session, "first", int(time.time()))
-    await engine.dispose()
+    try:
+        await bring_up_to_date(engine, settings.backups_dir)
+        async with read_session(engine) as session:
+            if await ApiTokenRepository(session).any():
+                raise SetupError("this database already serves a Master: restore its state directory instead")
+        async with write_session(engine, Hub()) as session:
+            text = await create_api_token(session, "first", int(time.time()))
+    finally:
+        await engine.dispose()
     if engine.dialect.name == "sqlite":
         Path(engine.url.database or "").chmod(0o600)
     return text
