@@ -37,10 +37,15 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 from veilnet.client.transport import Transport
 '''
-CLASS = """class Api:
+CLASS = '''class Api:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-"""
+
+    @property
+    def etag(self) -> str:
+        """ETag of this thread's last answer, for If-Match; empty if it had none."""
+        return self._transport.etag
+'''
 SCALARS = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"}
 STREAMS = ("text/event-stream", "application/jsonl", "application/x-ndjson", "text/plain", "application/octet-stream")
 Json = dict[str, Any]
@@ -200,11 +205,7 @@ def snake(name: str) -> str:
 
 
 def client(found: Json) -> str:
-    parts = [HEAD, *classes(found["components"]["schemas"])]
-    parts += [
-        "class Api:\n    def __init__(self, transport: Transport) -> None:\n        self._transport = transport\n"
-    ]
-    parts += operations(found["paths"])
+    parts = [HEAD, *classes(found["components"]["schemas"]), CLASS, *operations(found["paths"])]
     return formatted("\n".join(parts))
 
 

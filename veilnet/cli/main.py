@@ -7,8 +7,10 @@ import sys
 
 import typer
 
-from veilnet.cli import doctor, master, node, realm, token
+from veilnet.cli import doctor, fleet, master, node, realm, token
+from veilnet.cli.admin import disconnect, explained
 from veilnet.cli.output import CliError, complain
+from veilnet.client.transport import ApiProblem, Unreachable
 
 
 def build() -> typer.Typer:
@@ -26,7 +28,7 @@ def build() -> typer.Typer:
     app.add_typer(realm.topology_app, name="topology")
     app.add_typer(node.role_app("guardian", "A relay."), name="guardian")
     app.add_typer(node.role_app("conflux", "An endpoint."), name="conflux")
-    for command in (node.status, node.ping, node.paths, doctor.doctor):
+    for command in (node.status, node.ping, node.paths, doctor.doctor, fleet.plan, fleet.apply, fleet.destroy):
         app.command()(command)
     return app
 
@@ -34,6 +36,9 @@ def build() -> typer.Typer:
 def main() -> None:
     try:
         build()()
-    except CliError as error:
-        complain(error)
-        sys.exit(int(error.code))
+    except (CliError, ApiProblem, Unreachable) as error:
+        told = error if isinstance(error, CliError) else explained(error)
+        complain(told)
+        sys.exit(int(told.code))
+    finally:
+        disconnect()

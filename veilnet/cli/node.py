@@ -13,6 +13,7 @@ from veilnet.cli import daemon
 from veilnet.cli.admin import AdminToken, AsJson, Realm, connect
 from veilnet.cli.output import Exit, fail, print_json, print_plain, print_rows
 from veilnet.cli.secret_input import read_secret
+from veilnet.client.paging import every
 
 STATE_ROOT: Final = Path("/var/lib/veilnet")
 
@@ -133,22 +134,20 @@ def paths(instance: Instance = "default", as_json: AsJson = False) -> None:
 @node_app.command("list")
 def list_nodes(realm: Realm = None, admin_token: AdminToken = None, as_json: AsJson = False) -> None:
     """Nodes and when they were last seen."""
-    params = {} if realm is None else {"realm": realm}
     columns = ("name", "id", "roles", "ipv4", "state", "connected", "last_seen_at")
-    print_rows(connect(admin_token).items("/nodes", params), columns, as_json=as_json)
+    print_rows(list(every(connect(admin_token).list_nodes, realm=realm)), columns, as_json=as_json)
 
 
 @node_app.command("revoke")
 def revoke_node(name: str, realm: Realm = None, admin_token: AdminToken = None) -> None:
     """Cut a node (by name or id) off: no credential, no edges, not in the next snapshot."""
-    client = connect(admin_token)
-    params = {} if realm is None else {"realm": realm}
+    api = connect(admin_token)
     found = [
         node
-        for node in client.items("/nodes", params)
-        if node["state"] == "active" and name in {node["name"], node["id"], node["node_id"]}
+        for node in every(api.list_nodes, realm=realm)
+        if node["state"] != "revoked" and name in {node["name"], node["id"], node["node_id"]}
     ]
     if len(found) != 1:
         what = "no active node" if not found else f"{len(found)} nodes in different realms"
         fail(f"{what} with the name or id {name}", "see `veilnet node list`, or add --realm", Exit.USAGE)
-    client.call("POST", f"/nodes/{found[0]['id']}/revoke")
+    api.revoke_node(found[0]["id"])

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 import yaml
 
-from veilnet.cli.admin import AdminToken, AsJson, Realm, connect
+from veilnet.cli.admin import AdminToken, AsJson, Realm, connect, the_realm
 from veilnet.cli.output import Exit, fail, print_json, print_rows, say
+from veilnet.client.api import EdgeCreate, RealmCreate, RealmSettings
+from veilnet.client.paging import every
 
 app = typer.Typer(help="Realms: one network, one CA, one address range.", no_args_is_help=True)
 topology_app = typer.Typer(help="Which nodes are neighbours.", no_args_is_help=True)
@@ -21,8 +23,9 @@ RekeySeconds = Annotated[int | None, typer.Option("--rekey-seconds", help="Life 
 IdleSeconds = Annotated[int | None, typer.Option("--idle-seconds", help="Silence after which a link dissolves.")]
 
 
-def _given(**settings: int | None) -> dict[str, int]:
-    return {name: value for name, value in settings.items() if value is not None}
+def _given(**settings: int | None) -> RealmSettings:
+    given: Any = {name: value for name, value in settings.items() if value is not None}
+    return cast(RealmSettings, given)
 
 
 @app.command()
@@ -37,14 +40,14 @@ def create(  # noqa: PLR0917 - each is an option of the command line
 ) -> None:
     """Make a realm with a CA key of its own."""
     settings = _given(min_guardians=min_guardians, rekey_seconds=rekey_seconds, idle_seconds=idle_seconds)
-    body = {"name": name, "ipv4_range": ipv4, "settings": settings}
-    print_rows([connect(admin_token).call("POST", "/realms", body)], _COLUMNS, as_json=as_json)
+    body: RealmCreate = {"name": name, "ipv4_range": ipv4, "settings": settings}
+    print_rows([connect(admin_token).create_realm(body)], _COLUMNS, as_json=as_json)
 
 
 @app.command("list")
 def list_realms(admin_token: AdminToken = None, as_json: AsJson = False) -> None:
     """Realms of the Master."""
-    print_rows(connect(admin_token).items("/realms"), _COLUMNS, as_json=as_json)
+    print_rows(list(every(connect(admin_token).list_realms)), _COLUMNS, as_json=as_json)
 
 
 @app.command()
@@ -56,30 +59,30 @@ def settings(
     admin_token: AdminToken = None,
 ) -> None:
     """Show a realm's settings, or change those that are given; nodes follow within seconds."""
-    client = connect(admin_token)
-    name = client.realm(name)
-    current = client.call("GET", f"/realms/{name}/settings")
+    api = connect(admin_token)
+    name = the_realm(api, name)
+    current = api.get_realm_settings(name)
     changes = _given(min_guardians=min_guardians, rekey_seconds=rekey_seconds, idle_seconds=idle_seconds)
     if changes:
-        current = client.call("PUT", f"/realms/{name}/settings", {**current, **changes})
+        current = api.replace_realm_settings(name, {**current, **changes}, if_match=api.etag)
     print_json(current)
 
 
 @topology_app.command()
 def link(a: str, b: str, realm: Realm = None, admin_token: AdminToken = None) -> None:
     """Let two nodes (by name or id) be neighbours."""
-    client = connect(admin_token)
-    client.call("POST", f"/realms/{client.realm(realm)}/edges", {"a": a, "b": b})
+    api = connect(admin_token)
+    api.create_edge(the_realm(api, realm), {"a": a, "b": b})
 
 
 @topology_app.command()
 def unlink(a: str, b: str, realm: Realm = None, admin_token: AdminToken = None) -> None:
     """Take an edge away."""
-    client = connect(admin_token)
-    path = f"/realms/{client.realm(realm)}/edges"
-    for edge in client.items(path):
+    api = connect(admin_token)
+    realm = the_realm(api, realm)
+    for edge in every(api.list_edges, realm):
         if {a, b} <= {value for end in ("a", "b") for value in edge[end].values()}:
-            client.call("DELETE", f"{path}/{edge['id']}")
+            api.delete_edge(realm, edge["id"], if_match="*")
             return
     fail(f"{a} and {b} are not neighbours", "see `veilnet topology show`")
 
@@ -87,9 +90,9 @@ def unlink(a: str, b: str, realm: Realm = None, admin_token: AdminToken = None) 
 @topology_app.command()
 def show(realm: Realm = None, admin_token: AdminToken = None, as_json: AsJson = False) -> None:
     """All edges of the realm."""
-    client = connect(admin_token)
-    edges = client.items(f"/realms/{client.realm(realm)}/edges")
-    edges.sort(key=lambda edge: (edge["a"]["name"], edge["b"]["name"]))
+    api = connect(admin_token)
+    listed = every(api.list_edges, the_realm(api, realm))
+    edges = sorted(listed, key=lambda edge: (edge["a"]["name"], edge["b"]["name"]))
     rows = edges if as_json else [{"a": edge["a"]["name"], "b": edge["b"]["name"]} for edge in edges]
     print_rows(rows, ("a", "b"), as_json=as_json)
 
@@ -98,12 +101,12 @@ def show(realm: Realm = None, admin_token: AdminToken = None, as_json: AsJson = 
 def apply(file: Path, realm: Realm = None, admin_token: AdminToken = None) -> None:
     """Make the realm's edges exactly the `links: [[a, b], ...]` of a YAML file."""
     edges = _links(file)
-    client = connect(admin_token)
-    client.call("PUT", f"/realms/{client.realm(realm)}/edges", {"edges": edges})
+    api = connect(admin_token)
+    api.replace_topology(the_realm(api, realm), {"edges": edges}, if_match="*")
     say(f"{len(edges)} edges")
 
 
-def _links(file: Path) -> list[dict[str, str]]:
+def _links(file: Path) -> list[EdgeCreate]:
     try:
         document: Any = yaml.safe_load(file.read_text())
     except OSError as error:

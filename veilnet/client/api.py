@@ -565,6 +565,11 @@ class Api:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
+    @property
+    def etag(self) -> str:
+        """ETag of this thread's last answer, for If-Match; empty if it had none."""
+        return self._transport.etag
+
     def create_api_token(self, body: ApiTokenCreate, *, idempotency_key: str | None = None) -> ApiTokenCreated:
         """Create Api Token"""
         found: ApiTokenCreated = self._transport.call(

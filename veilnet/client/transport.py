@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import secrets
 import ssl
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -47,6 +48,12 @@ class Transport:
         self.url = url
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._client = httpx.Client(base_url=url, headers=headers, verify=tls, timeout=TIMEOUT, trust_env=False)
+        self._last = threading.local()
+
+    @property
+    def etag(self) -> str:
+        """ETag of this thread's last answer; empty if it had none."""
+        return str(getattr(self._last, "etag", ""))
 
     def __enter__(self) -> Self:
         return self
@@ -76,6 +83,7 @@ class Transport:
         response = self._send(request, TRIES)
         if not response.is_success:
             raise problem(response)
+        self._last.etag = response.headers.get("ETag", "")
         return response.json() if response.content else None
 
     def stream(

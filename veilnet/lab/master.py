@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from veilnet.cli.admin import AdminClient, connect
+from veilnet.cli.admin import transport
 from veilnet.cli.output import CliError
+from veilnet.client.transport import ApiProblem, Transport, Unreachable
 from veilnet.files import write_private
 from veilnet.lab.enter import enter
 from veilnet.lab.journal import LabError
@@ -24,13 +25,15 @@ class Administrator:
     def __init__(self, namespace: Path, admin_token: Path) -> None:
         self._pool = ThreadPoolExecutor(PARALLEL, initializer=enter, initargs=(namespace,))
         self._token = admin_token
-        self._client: AdminClient | None = None
+        self._client: Transport | None = None
 
     def __enter__(self) -> Administrator:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown()
+        if self._client is not None:
+            self._client.close()
 
     def make_realm(self, name: str, ipv4: str, min_guardians: int) -> None:
         self.call("POST", "/realms", {"name": name, "ipv4_range": ipv4, "settings": {"min_guardians": min_guardians}})
@@ -46,7 +49,7 @@ class Administrator:
         self._connected()
         try:
             list(self._pool.map(make, wanted.keys(), wanted.values()))
-        except CliError as error:
+        except (ApiProblem, Unreachable) as error:
             raise LabError(f"Master: {error}") from error
 
     def make_edges(self, realm: str, edges: tuple[tuple[str, str], ...]) -> None:
@@ -56,18 +59,19 @@ class Administrator:
     def _connected(self) -> None:
         if self._client is None:
             try:
-                self._client = self._pool.submit(connect, f"@{self._token}").result()
+                self._client = self._pool.submit(transport, f"@{self._token}").result()
             except CliError as error:
                 raise LabError(f"Master: {error}") from error
 
     def _request(self, method: str, path: str, body: Any) -> Any:
         assert self._client
-        return self._client.call(method, path, body)
+        headers = {} if method in {"GET", "POST"} else {"If-Match": "*"}
+        return self._client.call(method, f"/api/v1{path}", headers=headers, body=body)
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """JSON of the answer of a route below /api/v1."""
         self._connected()
         try:
             return self._pool.submit(self._request, method, path, body).result()
-        except CliError as error:
+        except (ApiProblem, Unreachable) as error:
             raise LabError(f"Master: {error}") from error

@@ -22,8 +22,8 @@ class TopologyError(ValueError):
 class Item:
     """One value of the document: a scalar, a list of items, or a mapping of words to items."""
 
-    def __init__(self, source: str, node: yaml.Node | None, path: str) -> None:
-        self.source, self.path = source, path
+    def __init__(self, source: str, node: yaml.Node | None, path: str, *, root: bool = False) -> None:
+        self.source, self.path, self._root = source, path, root
         self._node = node
         self.value = self._value(node)
         self.keys: dict[str, Item] = {}
@@ -32,8 +32,8 @@ class Item:
             self.value = self._mapping(node)
 
     @classmethod
-    def document(cls, text: str, source: str) -> Item:
-        """The root of a YAML text. Raises TopologyError."""
+    def document(cls, text: str, source: str, name: str = "topology") -> Item:
+        """The root of a YAML text; `name` is what errors call it. Raises TopologyError."""
         try:
             root = yaml.compose(text, Loader=yaml.SafeLoader)
         except yaml.MarkedYAMLError as error:
@@ -41,7 +41,7 @@ class Item:
             raise TopologyError(f"{source}:{line}: not YAML: {error.problem}") from error
         except yaml.YAMLError as error:
             raise TopologyError(f"{source}:1: not YAML: {error}") from error
-        return cls(source, root, "topology")
+        return cls(source, root, name, root=True)
 
     def error(self, why: str, *, structural: bool = False) -> TopologyError:
         line = self._node.start_mark.line + 1 if self._node else 1
@@ -88,7 +88,7 @@ class Item:
 
     def _mapping(self, node: yaml.MappingNode) -> dict[str, Item]:
         found: dict[str, Item] = {}
-        prefix = "" if self.path == "topology" else f"{self.path}."
+        prefix = "" if self._root else f"{self.path}."
         for key, child in self._pairs(node):
             found[str(key.value)] = Item(self.source, child, f"{prefix}{key.value}")
             self.keys[str(key.value)] = key
