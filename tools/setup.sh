@@ -10,6 +10,8 @@ PACKAGES=(
     iproute2 nftables iputils-ping iperf3 ethtool tcpdump coturn procps util-linux kmod ca-certificates
     gcc libc6-dev
     vagrant vagrant-libvirt graphviz
+    qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-clients dnsmasq-base iptables mmdebstrap rsync
+    openssh-client e2fsprogs zstd
     postgresql
 )
 # Not `python3`: another one may stand first in PATH, and only the system's sees the bcc package.

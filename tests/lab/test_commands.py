@@ -63,7 +63,13 @@ def test_scripts_stop_at_the_first_error(script: str) -> None:
 
 
 def validate(folder: Path) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"VAGRANT_HOME": str(folder / "home"), "VAGRANT_CHECKPOINT_DISABLE": "1"}
+    shutil.copytree(ROOT / "veilnet", folder / "veilnet", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / ".venv").symlink_to(ROOT / ".venv")
+    env = os.environ | {
+        "PYTHONPATH": str(folder),
+        "VAGRANT_HOME": str(folder / "home"),
+        "VAGRANT_CHECKPOINT_DISABLE": "1",
+    }
     return subprocess.run(
         ["vagrant", "validate"], check=False, capture_output=True, text=True, cwd=folder, env=env, timeout=120
     )

@@ -235,3 +235,13 @@ def test_swap_loses_no_frame() -> None:
 def test_swap_needs_an_instance() -> None:
     with pytest.raises(program.ProgramError, match="not up"):
         swap(INSTANCE)
+
+
+def test_the_pairs_addresses_are_not_udevs_to_change() -> None:
+    facts = veth.ensure_pair("veil0", INSTANCE, mtu=1400)
+    read = (
+        "mount -t sysfs sysfs /sys && cat /sys/class/net/veil0/addr_assign_type /sys/class/net/veil0p/addr_assign_type"
+    )
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", read], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["3", "3"]  # NET_ADDR_SET of linux/netdevice.h
+    assert facts.mac[0] & 3 == facts.peer_mac[0] & 3 == 2  # locally administered, unicast

@@ -24,7 +24,7 @@ from veilnet.cli.output import Exit, fail
 from veilnet.files import private_directory, write_private
 
 RUN: Final = Path("/run/veilnet")
-START_TIMEOUT: Final = 15.0
+START_TIMEOUT: Final = float(os.environ.get("VEILNET_START_TIMEOUT", "15"))
 STOP_TIMEOUT: Final = 10.0
 ANSWER_MAX: Final = 16 * 1024 * 1024
 

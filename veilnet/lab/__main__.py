@@ -14,6 +14,10 @@ from veilnet.lab.fleet import Fleet
 from veilnet.lab.journal import LabError, labs
 from veilnet.lab.lab import Lab, down_all
 from veilnet.lab.topology import TopologyError, builtin
+from veilnet.lab.vagrant import box
+from veilnet.lab.vagrant.fleet import MachineFleet
+from veilnet.lab.vagrant.lab import MachineLab
+from veilnet.lab.vagrant.lab import is_one as is_machines
 
 
 def main() -> int:
@@ -26,13 +30,18 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="lab", description="Labs of network namespaces that run VeilNet.")
+    parser = argparse.ArgumentParser(prog="lab", description="Labs of network namespaces or machines that run VeilNet.")
     commands = parser.add_subparsers(required=True)
     up = commands.add_parser("up", help="make a lab and start VeilNet in it")
     up.add_argument("topology", nargs="?", default="pair", help=f"{', '.join(builtin())} or a path (default: pair)")
     up.add_argument("--name", default="lab", help="name of the lab (default: lab)")
     up.add_argument("--bare", action="store_true", help="namespaces and links only")
+    up.add_argument("--backend", choices=["netns", "vagrant"], default="netns", help="namespaces, or machines")
+    up.add_argument("--kernel", choices=list(box.KERNELS), default="6.1", help="of machines (default: 6.1)")
     up.set_defaults(run=_up)
+    boxes = commands.add_parser("box", help="build the box that machines are made from, out of Debian's packages")
+    boxes.add_argument("--kernel", choices=list(box.KERNELS), default="6.1", help="(default: 6.1)")
+    boxes.set_defaults(run=_box)
     run = commands.add_parser("exec", help="run a command inside a node")
     run.add_argument("--name", default="lab")
     run.add_argument("node")
@@ -55,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _up(arguments: argparse.Namespace) -> int:
+    if arguments.backend == "vagrant":
+        return _up_machines(arguments)
     lab = Lab(arguments.name)
     lab.up(arguments.topology)
     spaces = net.spaces(lab.topology)
@@ -64,10 +75,33 @@ def _up(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _up_machines(arguments: argparse.Namespace) -> int:
+    lab = MachineLab(arguments.name, arguments.kernel, print)
+    lab.up(arguments.topology)
+    print(f"lab {lab.name}: {len(lab.topology.nodes) - 1} machines with kernel {lab.kernel}, the Master in a namespace")
+    if not arguments.bare:
+        MachineFleet(lab).start(print)
+    return 0
+
+
+def _box(arguments: argparse.Namespace) -> int:
+    box.build(arguments.kernel, print)
+    return 0
+
+
+def _named(name: str) -> tuple[Lab, Fleet]:
+    """An existing lab of either backend, and what runs in it."""
+    lab = Lab.named(name)
+    if not is_machines(lab.directory):
+        return lab, Fleet(lab)
+    machines = MachineLab(name)
+    return machines, MachineFleet(machines)
+
+
 def _exec(arguments: argparse.Namespace) -> NoReturn:
-    lab = Lab.named(arguments.name)
+    lab, fleet = _named(arguments.name)
     command = lab.command(arguments.node, arguments.command or [os.environ.get("SHELL", "/bin/sh")])
-    os.environ.update(Fleet(lab).environment(arguments.node))
+    os.environ.update(fleet.environment(arguments.node))
     os.execvp(command[0], command)  # noqa: S606 - the command is the caller's own
 
 

@@ -61,7 +61,7 @@ class Fleet:
 
     def veilnet(self, node: str, *arguments: str, timeout: float = 60.0) -> str:
         """Run `veilnet ARGUMENTS` inside a node; its standard output. Raises LabError with what it said."""
-        command = self.lab.command(node, [*VEILNET, *arguments])
+        command = self.lab.command(node, [*self.program(node), *arguments])
         done = subprocess.run(
             command,
             check=False,
@@ -74,6 +74,14 @@ class Fleet:
             msg = f"{node}: `veilnet {' '.join(arguments)}` ended with {done.returncode}: {done.stderr.strip()[-2000:]}"
             raise LabError(msg)
         return done.stdout
+
+    def program(self, _node: str) -> list[str]:
+        """The `veilnet` command as it is called inside a node."""
+        return VEILNET
+
+    def nics(self, node: Node) -> list[str]:
+        """The options that name a member's NICs."""
+        return [word for far in self.topology.neighbours(node.name) for word in ("--nic", nic(far))]
 
     def admin(self, *arguments: str) -> str:
         return self.veilnet(self.topology.master.name, *arguments, "--admin-token", f"@{self._admin}")
@@ -182,8 +190,7 @@ class Fleet:
     def start_node(self, node: Node) -> None:
         """Bring a node up, or up again after its daemon was killed: `veilnet guardian up` or `conflux up`."""
         arguments = ["--state-dir", str(self.state_directory(node.name)), "--instance", self.lab.instance(node.name)]
-        for far in self.topology.neighbours(node.name):
-            arguments += ["--nic", nic(far)]
+        arguments += self.nics(node)
         enrolled = self.state_directory(node.name) / "node.json"
         first = not enrolled.exists()
         if first:

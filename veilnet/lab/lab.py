@@ -78,7 +78,7 @@ class Lab:
             return files[name]
 
         topology = parse(text, path, read_file)
-        middle.check(topology)
+        self.check(topology)
         with exclusive():
             if self.journal.exists():
                 msg = f"lab {self.name!r} exists already; remove it with: lab down {self.name}"
@@ -91,6 +91,11 @@ class Lab:
             except BaseException:
                 self._remove()
                 raise
+
+    @staticmethod
+    def check(topology: Topology) -> None:
+        """Refuse, before anything is made, what this backend can't show. Raises LabError."""
+        middle.check(topology)
 
     def _make(self, topology: Topology, text: str, files: dict[str, bytes]) -> None:
         self.journal.create()
@@ -136,6 +141,8 @@ class Lab:
         for entry in entries:
             if entry.what == "pins":
                 _remove_instance(entry.name)
+            elif entry.what == "disk":
+                shutil.rmtree(entry.name, ignore_errors=True)
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.directory)
 

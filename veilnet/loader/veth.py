@@ -7,6 +7,7 @@ look-up needs a device with forwarding switched on, and the NIC's own setting is
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,6 +62,13 @@ def _mac(ip: IPRoute, ifindex: int) -> bytes:
     return bytes.fromhex(ip.get_links(ifindex)[0].get_attr("IFLA_ADDRESS").replace(":", ""))
 
 
+def _random_mac() -> str:
+    """Unicast, locally administered. Named at creation: an address of the kernel's own choice is replaced by udev a
+    moment later (MACAddressPolicy=persistent, systemd.link(5)), and frames to the old one are nobody's."""
+    first, *rest = os.urandom(6)
+    return bytes([first & 0xFC | 0x02, *rest]).hex(":")
+
+
 def _prepare(name: str, peer: str) -> None:
     """Settings that must stand before the devices come up: no address or neighbour chatter of their own."""
     _sysctl("ipv6", name, addr_gen_mode=1, accept_dad=0, accept_ra=0, router_solicitations=0)
@@ -92,7 +100,8 @@ def ensure_pair(
         if index and ip.get_links(index)[0].get_attr("IFLA_IFALIAS") != ALIAS + instance:
             raise DeviceTakenError(f"{name}: a device of that name exists and is not instance {instance}'s")
         if not index:
-            ip.link("add", ifname=name, kind="veth", peer={"ifname": f"{name}p"})
+            peer = {"ifname": f"{name}p", "address": _random_mac()}
+            ip.link("add", ifname=name, kind="veth", address=_random_mac(), peer=peer)
         try:
             ip.link("set", index=_index(ip, name), ifalias=ALIAS + instance)
             return _configure(ip, name, mtu, addresses, routes, created=not index)
