@@ -17,8 +17,15 @@ from veilnet.api.app import BODY_MAX, create_app
 from veilnet.api.ids import new_id
 from veilnet.api.models import Base
 
-PUBLIC = {("post", "/api/v1/enrolments")}
-ONE_TIME = {"TokenCreated.token", "Enrolled.credential", "ApiTokenCreated.token", "WebhookCreated.secret"}
+PUBLIC = {("post", "/api/v1/enrolments"), ("get", "/api/v1/login"), ("post", "/api/v1/login/sessions")}
+ONE_TIME = {
+    "TokenCreated.token",
+    "Enrolled.credential",
+    "ApiTokenCreated.token",
+    "SecretCreated.client_secret",
+    "WebhookCreated.secret",
+    "SessionCreated.token",
+}
 NO_SECRETS = {"AuditEventOut.hash"}
 SUSPICIOUS = re.compile(r"private|secret|seed|password|credential|hash|bearer|(^|_)(token|pem)($|_)")
 

@@ -23,10 +23,14 @@ from veilnet.api.db import make_engine
 from veilnet.api.enrolment.endpoints import routes as enrolment
 from veilnet.api.errors import install_handlers
 from veilnet.api.events.endpoints import routes as events
+from veilnet.api.identity.endpoints import login_routes as login
+from veilnet.api.identity.endpoints import routes as identity_providers
 from veilnet.api.listen import listening
 from veilnet.api.nodes.endpoints import guardian_routes as guardians
 from veilnet.api.nodes.endpoints import own_routes as own_node
 from veilnet.api.nodes.endpoints import routes as nodes
+from veilnet.api.oauth.endpoints import routes as secrets
+from veilnet.api.oauth.token_endpoint import install_token_endpoint
 from veilnet.api.operations.endpoints import routes as operations
 from veilnet.api.ops.metrics import MeasureRequests
 from veilnet.api.ops.tracing import TraceRequests, tracer_of_environment
@@ -65,8 +69,11 @@ _ROUTES: Final = (
     users,
     groups,
     service_accounts,
+    secrets,
     api_tokens,
     whoami,
+    identity_providers,
+    login,
     audit,
     operations,
     events,
@@ -110,6 +117,7 @@ def create_app(settings: MasterSettings, clock: Callable[[], int] | None = None)
         api.include_router(routes.router)
     api.include_router(snapshots)
     app.include_router(api)
+    install_token_endpoint(app)
 
     @app.get("/livez", include_in_schema=False)
     async def livez() -> dict[str, int]:

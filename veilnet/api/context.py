@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from veilnet.api.access.cache import VerifiedTokens
 from veilnet.api.ca import CaStore
 from veilnet.api.hub import Hub
+from veilnet.api.identity.keys import ProviderKeys
 from veilnet.api.operations.runner import OperationRunner
 from veilnet.api.ops.metrics import Metrics
 from veilnet.api.platform.rate_limit import RateLimiter
@@ -31,6 +32,7 @@ class Context:
     metrics: Metrics = field(default_factory=Metrics)
     hub: Hub = field(default_factory=Hub)
     verified: VerifiedTokens = field(default_factory=VerifiedTokens)
+    provider_keys: ProviderKeys = field(default_factory=ProviderKeys)
     publishing: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     """One builder of a realm's snapshot at a time."""
     operations: OperationRunner = field(init=False)

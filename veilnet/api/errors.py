@@ -72,6 +72,9 @@ TITLES: Final = {
     "idempotency-key-reused": "The idempotency key was used for another request",
     "idempotency-in-flight": "The first request with this idempotency key is still running",
     "idempotency-unreadable": "The stored answer belongs to another credential",
+    "last-owner": "Somebody must stay who may do everything",
+    "login-refused": "The sign-in was refused",
+    "provider-unavailable": "The identity provider does not answer as it should",
     "operation-ended": "The operation has ended",
     "rate-limited": "Too many requests",
     "unavailable": "The Master can't use its database now; nothing was changed",
@@ -169,8 +172,8 @@ class TooMany(ApiError):  # noqa: N818
 class Unavailable(ApiError):  # noqa: N818
     status = 503
 
-    def __init__(self, detail: str) -> None:
-        super().__init__("unavailable", detail)
+    def __init__(self, detail: str, code: str = "unavailable") -> None:
+        super().__init__(code, detail)
         self.headers["Retry-After"] = str(RETRY_SECONDS)
 
 

@@ -9,7 +9,9 @@ from veilnet.api.audit.models import AuditEvent
 from veilnet.api.counters.models import Counter
 from veilnet.api.db import Base
 from veilnet.api.idempotency.models import IdempotencyKey
+from veilnet.api.identity.models import IdentityProvider, UsedIdToken
 from veilnet.api.nodes.models import Node
+from veilnet.api.oauth.models import ServiceAccountSecret
 from veilnet.api.operations.models import Operation
 from veilnet.api.outbox.models import OutboxEvent
 from veilnet.api.policies.models import RealmPolicy
@@ -34,12 +36,15 @@ __all__ = [
     "Group",
     "GroupMember",
     "IdempotencyKey",
+    "IdentityProvider",
     "Node",
     "Operation",
     "OutboxEvent",
     "Realm",
     "RealmPolicy",
     "ServiceAccount",
+    "ServiceAccountSecret",
+    "UsedIdToken",
     "User",
     "Webhook",
     "WebhookProgress",

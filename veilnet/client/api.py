@@ -20,7 +20,9 @@ class ApiTokenCreate(TypedDict):
 class ApiTokenCreated(TypedDict):
     id: str
     name: str
+    kind: Literal["standing", "session", "access"]
     owner_id: str | None
+    created_by: str | None
     grants: list[GrantOut]
     scopes: list[str] | None
     state: Literal["usable", "expired", "revoked"]
@@ -34,7 +36,9 @@ class ApiTokenCreated(TypedDict):
 class ApiTokenOut(TypedDict):
     id: str
     name: str
+    kind: Literal["standing", "session", "access"]
     owner_id: str | None
+    created_by: str | None
     grants: list[GrantOut]
     scopes: list[str] | None
     state: Literal["usable", "expired", "revoked"]
@@ -143,6 +147,16 @@ class GroupCreate(TypedDict):
     grants: NotRequired[list[GrantBody]]
 
 
+class GroupGrants(TypedDict):
+    group: str
+    grants: list[GrantBody]
+
+
+class GroupGrantsOut(TypedDict):
+    group: str
+    grants: list[GrantOut]
+
+
 class GroupOut(TypedDict):
     id: str
     name: str
@@ -161,6 +175,55 @@ class Hypothetical(TypedDict):
     name: NotRequired[str | Literal[""]]
     taints: NotRequired[list[str]]
     worn: NotRequired[list[str] | None]
+
+
+class IdentityProviderCreate(TypedDict):
+    name: str
+    issuer: str
+    client_id: str
+    client_secret: NotRequired[str | None]
+    groups_claim: NotRequired[str]
+    group_grants: NotRequired[list[GroupGrants]]
+    creates_users: NotRequired[bool]
+    session_seconds: NotRequired[int]
+    state: NotRequired[Literal["enabled", "disabled"]]
+
+
+class IdentityProviderOut(TypedDict):
+    id: str
+    name: str
+    issuer: str
+    client_id: str
+    confidential: bool
+    groups_claim: str
+    group_grants: list[GroupGrantsOut]
+    creates_users: bool
+    session_seconds: int
+    state: Literal["enabled", "disabled"]
+    created_at: str
+
+
+class IdentityProviderPatch(TypedDict):
+    name: NotRequired[str | None]
+    client_id: NotRequired[str | None]
+    client_secret: NotRequired[str | None]
+    groups_claim: NotRequired[str | None]
+    group_grants: NotRequired[list[GroupGrants] | None]
+    creates_users: NotRequired[bool | None]
+    session_seconds: NotRequired[int | None]
+    state: NotRequired[Literal["enabled", "disabled"] | None]
+
+
+class LoginOptions(TypedDict):
+    providers: list[LoginProvider]
+
+
+class LoginProvider(TypedDict):
+    id: str
+    name: str
+    issuer: str
+    client_id: str
+    confidential: bool
 
 
 class MemberCreate(TypedDict):
@@ -237,6 +300,11 @@ class PageGroupOut(TypedDict):
     next_cursor: NotRequired[str | None]
 
 
+class PageIdentityProviderOut(TypedDict):
+    items: list[IdentityProviderOut]
+    next_cursor: NotRequired[str | None]
+
+
 class PageMemberOut(TypedDict):
     items: list[MemberOut]
     next_cursor: NotRequired[str | None]
@@ -254,6 +322,11 @@ class PageOperationOut(TypedDict):
 
 class PageRealmOut(TypedDict):
     items: list[RealmOut]
+    next_cursor: NotRequired[str | None]
+
+
+class PageSecretOut(TypedDict):
+    items: list[SecretOut]
     next_cursor: NotRequired[str | None]
 
 
@@ -369,9 +442,36 @@ class RealmSettings(TypedDict):
 Role = Literal["owner", "admin", "operator", "relay_operator", "auditor", "readonly"]
 
 
+class SecretCreate(TypedDict):
+    expires_in: NotRequired[int]
+    overlap_seconds: NotRequired[int | None]
+
+
+class SecretCreated(TypedDict):
+    id: str
+    service_account_id: str
+    state: Literal["usable", "expired"]
+    created_at: str
+    expires_at: str
+    last_used_at: str | None
+    client_id: str
+    client_secret: str
+
+
+class SecretOut(TypedDict):
+    id: str
+    service_account_id: str
+    state: Literal["usable", "expired"]
+    created_at: str
+    expires_at: str
+    last_used_at: str | None
+
+
 class ServiceAccountCreate(TypedDict):
     name: str
     description: NotRequired[str]
+    issuer: NotRequired[str | None]
+    subject: NotRequired[str | None]
     grants: NotRequired[list[GrantBody]]
     state: NotRequired[Literal["active", "suspended"]]
 
@@ -380,6 +480,8 @@ class ServiceAccountOut(TypedDict):
     id: str
     name: str
     description: str
+    issuer: str | None
+    subject: str | None
     grants: list[GrantOut]
     state: Literal["active", "suspended"]
     created_at: str
@@ -388,8 +490,27 @@ class ServiceAccountOut(TypedDict):
 class ServiceAccountPatch(TypedDict):
     name: NotRequired[str | None]
     description: NotRequired[str | None]
+    issuer: NotRequired[str | None]
+    subject: NotRequired[str | None]
     grants: NotRequired[list[GrantBody] | None]
     state: NotRequired[Literal["active", "suspended"] | None]
+
+
+class SessionCreate(TypedDict):
+    provider_id: str
+    id_token: NotRequired[str | None]
+    code: NotRequired[str | None]
+    code_verifier: NotRequired[str | None]
+    redirect_uri: NotRequired[str | None]
+    nonce: NotRequired[str | None]
+
+
+class SessionCreated(TypedDict):
+    id: str
+    user_id: str
+    user_name: str
+    expires_at: str
+    token: str
 
 
 class SignedDocument(TypedDict):
@@ -584,6 +705,8 @@ class Api:
     def list_api_tokens(
         self,
         *,
+        owner_id: str | None = None,
+        kind: Literal["standing", "session", "access"] | None = None,
         limit: int | None = None,
         cursor: str | None = None,
         fields: str | None = None,
@@ -593,7 +716,7 @@ class Api:
         found: PageApiTokenOut = self._transport.call(
             "GET",
             "/api/v1/api-tokens",
-            query={"limit": limit, "cursor": cursor, "fields": fields},
+            query={"owner_id": owner_id, "kind": kind, "limit": limit, "cursor": cursor, "fields": fields},
             headers={"If-None-Match": if_none_match},
         )
         return found
@@ -898,6 +1021,87 @@ class Api:
                 "fields": fields,
             },
             headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def create_identity_provider(
+        self, body: IdentityProviderCreate, *, idempotency_key: str | None = None
+    ) -> IdentityProviderOut:
+        """Create Identity Provider"""
+        found: IdentityProviderOut = self._transport.call(
+            "POST",
+            "/api/v1/identity-providers",
+            headers={"Idempotency-Key": idempotency_key},
+            body=body,
+            media="application/json",
+        )
+        return found
+
+    def list_identity_providers(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        fields: str | None = None,
+        if_none_match: str | None = None,
+    ) -> PageIdentityProviderOut:
+        """List Identity Providers"""
+        found: PageIdentityProviderOut = self._transport.call(
+            "GET",
+            "/api/v1/identity-providers",
+            query={"limit": limit, "cursor": cursor, "fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def get_identity_provider(
+        self, provider_id: str, *, fields: str | None = None, if_none_match: str | None = None
+    ) -> IdentityProviderOut:
+        """Get Identity Provider"""
+        found: IdentityProviderOut = self._transport.call(
+            "GET",
+            f"/api/v1/identity-providers/{self._transport.quoted(provider_id)}",
+            query={"fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def update_identity_provider(
+        self, provider_id: str, body: IdentityProviderPatch, *, if_match: str
+    ) -> IdentityProviderOut:
+        """Update Identity Provider"""
+        found: IdentityProviderOut = self._transport.call(
+            "PATCH",
+            f"/api/v1/identity-providers/{self._transport.quoted(provider_id)}",
+            headers={"If-Match": if_match},
+            body=body,
+            media="application/json",
+        )
+        return found
+
+    def delete_identity_provider(self, provider_id: str, *, if_match: str) -> None:
+        """Delete Identity Provider"""
+        self._transport.call(
+            "DELETE",
+            f"/api/v1/identity-providers/{self._transport.quoted(provider_id)}",
+            headers={"If-Match": if_match},
+        )
+
+    def get_login_options(self, *, fields: str | None = None, if_none_match: str | None = None) -> LoginOptions:
+        """The identity providers in use: what `veilnet login` needs to begin, for whoever asks."""
+        found: LoginOptions = self._transport.call(
+            "GET", "/api/v1/login", query={"fields": fields}, headers={"If-None-Match": if_none_match}
+        )
+        return found
+
+    def create_session(self, body: SessionCreate, *, idempotency_key: str | None = None) -> SessionCreated:
+        """Change what a configured provider says about a person for a token of this person, with an"""
+        found: SessionCreated = self._transport.call(
+            "POST",
+            "/api/v1/login/sessions",
+            headers={"Idempotency-Key": idempotency_key},
+            body=body,
+            media="application/json",
         )
         return found
 
@@ -1261,6 +1465,7 @@ class Api:
     def list_service_accounts(
         self,
         *,
+        state: Literal["active", "suspended"] | None = None,
         limit: int | None = None,
         cursor: str | None = None,
         fields: str | None = None,
@@ -1270,7 +1475,7 @@ class Api:
         found: PageServiceAccountOut = self._transport.call(
             "GET",
             "/api/v1/service-accounts",
-            query={"limit": limit, "cursor": cursor, "fields": fields},
+            query={"state": state, "limit": limit, "cursor": cursor, "fields": fields},
             headers={"If-None-Match": if_none_match},
         )
         return found
@@ -1308,6 +1513,57 @@ class Api:
             headers={"If-Match": if_match},
         )
 
+    def create_service_account_secret(
+        self, service_account_id: str, body: SecretCreate, *, idempotency_key: str | None = None
+    ) -> SecretCreated:
+        """A new client secret; `overlap_seconds` ends the earlier ones after that time."""
+        found: SecretCreated = self._transport.call(
+            "POST",
+            f"/api/v1/service-accounts/{self._transport.quoted(service_account_id)}/secrets",
+            headers={"Idempotency-Key": idempotency_key},
+            body=body,
+            media="application/json",
+        )
+        return found
+
+    def list_service_account_secrets(
+        self,
+        service_account_id: str,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        fields: str | None = None,
+        if_none_match: str | None = None,
+    ) -> PageSecretOut:
+        """List Service Account Secrets"""
+        found: PageSecretOut = self._transport.call(
+            "GET",
+            f"/api/v1/service-accounts/{self._transport.quoted(service_account_id)}/secrets",
+            query={"limit": limit, "cursor": cursor, "fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def get_service_account_secret(
+        self, service_account_id: str, secret_id: str, *, fields: str | None = None, if_none_match: str | None = None
+    ) -> SecretOut:
+        """Get Service Account Secret"""
+        found: SecretOut = self._transport.call(
+            "GET",
+            f"/api/v1/service-accounts/{self._transport.quoted(service_account_id)}/secrets/{self._transport.quoted(secret_id)}",
+            query={"fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def delete_service_account_secret(self, service_account_id: str, secret_id: str, *, if_match: str) -> None:
+        """Delete Service Account Secret"""
+        self._transport.call(
+            "DELETE",
+            f"/api/v1/service-accounts/{self._transport.quoted(service_account_id)}/secrets/{self._transport.quoted(secret_id)}",
+            headers={"If-Match": if_match},
+        )
+
     def create_user(self, body: UserCreate, *, idempotency_key: str | None = None) -> UserOut:
         """Create User"""
         found: UserOut = self._transport.call(
@@ -1318,6 +1574,7 @@ class Api:
     def list_users(
         self,
         *,
+        state: Literal["active", "suspended"] | None = None,
         limit: int | None = None,
         cursor: str | None = None,
         fields: str | None = None,
@@ -1327,7 +1584,7 @@ class Api:
         found: PageUserOut = self._transport.call(
             "GET",
             "/api/v1/users",
-            query={"limit": limit, "cursor": cursor, "fields": fields},
+            query={"state": state, "limit": limit, "cursor": cursor, "fields": fields},
             headers={"If-None-Match": if_none_match},
         )
         return found
@@ -1461,5 +1718,31 @@ class Api:
         """The caller, and each scope it has with the realms it has it in."""
         found: WhoAmI = self._transport.call(
             "GET", "/api/v1/whoami", query={"fields": fields}, headers={"If-None-Match": if_none_match}
+        )
+        return found
+
+    def list_own_tokens(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        fields: str | None = None,
+        if_none_match: str | None = None,
+    ) -> PageApiTokenOut:
+        """Tokens of the caller: a person's sessions too; for a token without owner itself and what i"""
+        found: PageApiTokenOut = self._transport.call(
+            "GET",
+            "/api/v1/whoami/tokens",
+            query={"limit": limit, "cursor": cursor, "fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def revoke_own_token(self, token_id: str, *, idempotency_key: str | None = None) -> ApiTokenOut:
+        """Sign out with the calling token's own id, or end another one of the caller."""
+        found: ApiTokenOut = self._transport.call(
+            "POST",
+            f"/api/v1/whoami/tokens/{self._transport.quoted(token_id)}/revoke",
+            headers={"Idempotency-Key": idempotency_key},
         )
         return found

@@ -31,7 +31,7 @@ from veilnet.api.platform.rate_limit import Rate, RateSettings
 from veilnet.api.platform.roles import ALLOWED, Grant, Resource, Role
 from veilnet.api.platform.routing import PlatformRoute
 
-NOT_API = {"/livez", "/openapi.json", "/node/channel"}
+NOT_API = {"/oauth2/token", "/.well-known/oauth-authorization-server", "/livez", "/openapi.json", "/node/channel"}
 
 
 @pytest.fixture
@@ -114,10 +114,13 @@ STREAMS = {"export_audit_events", "follow_events"}
 async def fill(world: World, path: str) -> None:
     makers = {"/realms": world.new_realm, "/nodes": world.node, "/enrolment-tokens": world.enrolment_token,
               "/guardians": world.node, "/users": world.user, "/groups": world.group, "/api-tokens": world.api_token,
+              "/whoami/tokens": world.api_token, "/identity-providers": world.provider,
               "/operations": world.operation, "/audit-events": world.user, "/realms/lab/edges": world.edge,
               "/webhooks": world.webhook}  # fmt: skip
     if path in makers:
         await makers[path]()
+    elif path.endswith("/secrets"):
+        await world.made(path)
     elif path.endswith("/members"):
         await world.made(path, user_id=await world.user())
     else:
@@ -135,7 +138,8 @@ async def test_rule_3_problems_everywhere(world: World) -> None:
             check_problem(await send(world, route, good, json=None, content=b"a=b"), 415, route)
             check_problem(await send(world, route, good, kind, json=None, content=b"[]"), 422, route)
         if "{" in route.path:
-            path = PREFIX + good.path.replace(good.path.split("/")[2], "%00", 1)
+            at = next(place for place, part in enumerate(route.path.removeprefix(PREFIX).split("/")) if "{" in part)
+            path = PREFIX + good.path.replace(good.path.split("/")[at], "%00", 1)
             answer = await world.master.client.request(
                 route.method, path, headers={**credentials(world, route), "If-Match": "*"}, json=good.body,
                 params=good.query)  # fmt: skip
@@ -309,7 +313,7 @@ async def test_rule_12_every_mutation_writes_one_audit_entry(world: World) -> No
 
 def _secrets(response: httpx.Response) -> list[str]:
     answer = response.json() if response.content else {}
-    return [answer[name] for name in ("token", "credential") if name in answer]
+    return [answer[name] for name in ("token", "credential", "client_secret") if name in answer]
 
 
 async def test_rule_12_the_chain_holds_and_shows_a_change(world: World) -> None:

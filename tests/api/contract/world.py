@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from starlette.routing import BaseRoute
 
 from tests.api.conftest import Identity, Master, node_headers
+from tests.api.signer import Signer
 from veilnet.api.platform.access import Rule
 from veilnet.api.platform.routing import PlatformRoute
 
@@ -112,6 +113,18 @@ class World:
         group = await self.group()
         return f"{group}/members/{await self.made(f'/groups/{group}/members', user_id=await self.user())}"
 
+    async def secret(self) -> str:
+        """Path of a service account's secret."""
+        account = await self.made("/service-accounts", name=self.name())
+        return f"{account}/secrets/{await self.made(f'/service-accounts/{account}/secrets')}"
+
+    async def provider(self) -> str:
+        name = self.name()
+        while len(found := (await self.master.request("GET", "/identity-providers"))["items"]) >= 40:
+            await self.master.change("DELETE", f"/identity-providers/{found[0]['id']}")
+        issuer = f"https://{name}.example"
+        return await self.made("/identity-providers", name=name, issuer=issuer, client_id="cli", creates_users=True)
+
     async def api_token(self) -> str:
         return await self.made("/api-tokens", name=self.name(), grants=[{"role": "readonly"}])
 
@@ -156,7 +169,10 @@ PATHS: Final[dict[str, Maker]] = {
     "/nodes/{node_id}": World.node,
     "/enrolment-tokens/{token_id}": World.enrolment_token,
     "/api-tokens/{token_id}": World.api_token,
+    "/whoami/tokens/{token_id}": World.api_token,
     "/users/{user_id}": World.user,
+    "/service-accounts/{service_account_id}/secrets/{secret_id}": World.secret,
+    "/identity-providers/{provider_id}": World.provider,
     "/groups/{group_id}/members/{member_id}": World.member,
     "/groups/{group_id}": World.group,
     "/service-accounts/{service_account_id}": lambda world: world.made("/service-accounts", name=world.name()),
@@ -180,6 +196,19 @@ async def _enrolment(world: World) -> dict[str, Any]:
 
 async def _both(one: Awaitable[str], other: Awaitable[str]) -> dict[str, str]:
     return {"a": await one, "b": await other}
+
+
+async def _provider(world: World) -> dict[str, str]:
+    name = world.name()
+    await world.provider()  # makes room
+    return {"name": name, "issuer": f"https://{name}.example", "client_id": "cli"}
+
+
+async def _session(world: World) -> dict[str, str]:
+    provider = await world.master.request("GET", f"/identity-providers/{await world.provider()}")
+    signer = Signer(provider["issuer"])
+    signer.publish(world.master.context)
+    return {"provider_id": provider["id"], "id_token": signer.token(now=world.master.clock.now, aud="cli")}
 
 
 async def _user(world: World) -> dict[str, str]:
@@ -209,10 +238,14 @@ BODIES: Final[dict[str, Callable[[World], Any]]] = {
     "replace_webhook": lambda world: {"name": world.name(), "url": "https://hooks.example.invalid/"},
     "patch_webhook": lambda world: {"name": world.name()},
     "replay_webhook": lambda _: {"after_event_id": 0},
+    "create_service_account_secret": lambda _: {"expires_in": 3600, "overlap_seconds": 0},
+    "update_identity_provider": lambda world: {"name": world.name()},
     "update_api_token": lambda world: {"name": world.name()},
 }
 LATE_BODIES: Final[dict[str, Callable[[World], Awaitable[Any]]]] = {
     "enrol_node": _enrolment,
+    "create_identity_provider": _provider,
+    "create_session": _session,
     "create_edge": lambda world: _both(world.node(), world.node()),
     "add_group_member": _user,
 }
@@ -247,8 +280,8 @@ async def sample(world: World, route: Route) -> Sample:
         if path.startswith(start):
             parts = start.split("{")[0] if start.count("{") == 1 else start.rsplit("{", 1)[0]
             made = await PATHS[start](world)
-            if start.startswith("/groups/{group_id}/members/"):
-                parts = "/groups/"
+            if start.count("{") > 1 and start.endswith(("/members/{member_id}", "/secrets/{secret_id}")):
+                parts = start.split("{")[0]
             if start.endswith("/cancel"):
                 made += "/cancel"
             path = parts + made + path[len(start) :]

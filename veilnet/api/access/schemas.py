@@ -11,6 +11,7 @@ from veilnet.api.schemas import Body, Out
 
 DAY = 86400
 Scope = Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,40}:(create|read|update|delete)$")]
+TokenKind = Literal["standing", "session", "access"]
 TokenName = Annotated[str, Field(min_length=1, max_length=128)]
 
 
@@ -27,7 +28,8 @@ class GrantOut(Out):
 
 
 class ApiTokenCreate(Body):
-    """`owner_id` is a user or a service account, whose own grants bound the token; `scopes` null does not narrow it."""
+    """`owner_id` is a user or a service account, whose own grants bound the token; null is whoever asks for it, if they
+    are a user or a service account. `scopes` null does not narrow it."""
 
     name: TokenName
     expires_in: Annotated[int, Field(ge=60, le=365 * DAY)] = 90 * DAY
@@ -43,7 +45,9 @@ class ApiTokenPatch(Body):
 class ApiTokenOut(Out):
     id: str
     name: str
+    kind: TokenKind
     owner_id: str | None
+    created_by: str | None
     grants: list[GrantOut]
     scopes: list[str] | None
     state: Literal["usable", "expired", "revoked"]

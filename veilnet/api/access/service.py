@@ -15,6 +15,7 @@ from veilnet.api.access.models import ApiToken
 from veilnet.api.access.repository import ApiTokenRepository
 from veilnet.api.accounts.repository import GroupRepository, ServiceAccountRepository, UserRepository
 from veilnet.api.errors import Forbidden, Unauthorized
+from veilnet.api.identity.repository import IdentityProviderRepository
 from veilnet.api.ids import new_id
 from veilnet.api.nodes.models import Node
 from veilnet.api.nodes.repository import NodeRepository
@@ -38,6 +39,7 @@ async def create_api_token(
         id=row_id,
         name=name,
         hash=slow_hash(secret),
+        kind="standing",
         owner_id=None,
         grants=[grant_json(grant) for grant in grants],
         scopes=None,
@@ -76,6 +78,8 @@ async def api_token_of(
 
 async def token_principal(session: AsyncSession, row: ApiToken, source: str) -> Principal:
     """The token's owner if it has one, else the token. Raises Unauthorized when the owner is gone or suspended."""
+    if row.kind == "session":
+        return await _session_principal(session, row, source)
     scopes = None if row.scopes is None else frozenset(row.scopes)
     own = read_grants(row.grants)
     if row.owner_id is None:
@@ -85,8 +89,20 @@ async def token_principal(session: AsyncSession, row: ApiToken, source: str) -> 
     account = await ServiceAccountRepository(session).by_id(row.owner_id)
     if account is None or account.suspended_at is not None:
         raise Unauthorized("unauthorized", REFUSED)
-    layers = (own, read_grants(account.grants))
+    layers = (read_grants(account.grants), *(() if row.kind == "access" else (own,)))
     return Principal("service_account", account.id, account.name, layers, scopes, row.id, source=source)
+
+
+async def _session_principal(session: AsyncSession, row: ApiToken, source: str) -> Principal:
+    """A person who signed in: their own grants, and those that the provider's groups have now."""
+    providers = IdentityProviderRepository(session)
+    provider = None if row.provider_id is None else await providers.by_id(row.provider_id)
+    if row.owner_id is None or provider is None or provider.disabled_at is not None:
+        raise Unauthorized("unauthorized", REFUSED)
+    found = await user_principal(session, row.owner_id, source)
+    mapped = [item["grants"] for item in provider.group_grants if item["group"] in row.provider_groups]
+    grants = found.layers[0] + read_grants([grant for grants in mapped for grant in grants])
+    return replace(found, layers=(grants,), token_id=row.id)
 
 
 async def user_principal(session: AsyncSession, user_id: str, source: str) -> Principal:

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from veilnet.api.access.grants import checked_grants
+from veilnet.api.access.grants import check_covers, checked_grants
 from veilnet.api.access.models import ApiToken
+from veilnet.api.access.owners import keep_an_owner
 from veilnet.api.access.repository import ApiTokenRepository
 from veilnet.api.access.schemas import ApiTokenCreate, ApiTokenCreated, ApiTokenOut, ApiTokenPatch, WhoAmI
 from veilnet.api.accounts.repository import ServiceAccountRepository, UserRepository
-from veilnet.api.errors import Invalid, NotFound
+from veilnet.api.errors import Forbidden, Invalid, NotFound
 from veilnet.api.ids import new_id
 from veilnet.api.platform.call import Call
 from veilnet.api.platform.merge_patch import patched
@@ -18,7 +19,8 @@ from veilnet.api.secrets import bearer, new_secret, slow_hash
 
 async def create_token(call: Call, body: ApiTokenCreate) -> ApiTokenCreated:
     call.check_everywhere()
-    await _check_owner(call, body.owner_id)
+    owner_id = body.owner_id or (call.principal.id if call.principal.kind in {"user", "service_account"} else None)
+    await _check_owner(call, owner_id)
     known = {scope_name(resource, verb) for resource in Resource for verb in Verb}
     if unknown := sorted(set(body.scopes or ()) - known):
         raise Invalid("invalid", f"unknown scopes: {', '.join(unknown)}")
@@ -27,7 +29,10 @@ async def create_token(call: Call, body: ApiTokenCreate) -> ApiTokenCreated:
         id=row_id,
         name=body.name,
         hash=slow_hash(secret),
-        owner_id=body.owner_id,
+        kind="standing",
+        owner_id=owner_id,
+        created_by=call.principal.id,
+        provider_groups=[],
         grants=await checked_grants(call, body.grants),
         scopes=None if body.scopes is None else sorted(set(body.scopes)),
         created_at=call.now,
@@ -62,6 +67,7 @@ async def get_token(call: Call, token_id: str) -> ApiToken:
 async def rename_token(call: Call, token_id: str, body: ApiTokenPatch) -> ApiTokenOut:
     row = await get_token(call, token_id)
     call.match(row)
+    check_covers(call, row.grants)
     before = token_out(row, call.now)
     row.name = patched(ApiTokenPatch, ApiTokenPatch(name=row.name), body).name or row.name
     call.show(row)
@@ -73,8 +79,29 @@ async def rename_token(call: Call, token_id: str, body: ApiTokenPatch) -> ApiTok
 async def revoke_token(call: Call, token_id: str) -> ApiTokenOut:
     """From now on it opens nothing; revoking twice is the same as once."""
     row = await get_token(call, token_id)
+    check_covers(call, row.grants, narrowed=False)
+    return await _revoke(call, row)
+
+
+async def revoke_own_token(call: Call, token_id: str) -> ApiTokenOut:
+    """The caller's own. A token that was narrowed ends nothing but itself."""
+    row = await ApiTokenRepository(call.session).by_id(token_id)
+    if row is None or not _is_own(call, row):
+        raise NotFound("API token of yours", token_id)
+    if call.principal.scopes is not None and row.id != call.principal.token_id:
+        raise Forbidden("forbidden", "this token is narrowed to some scopes: it may revoke itself, and no other")
+    return await _revoke(call, row)
+
+
+def _is_own(call: Call, row: ApiToken) -> bool:
+    holder = call.principal.id
+    return holder in {row.id, row.owner_id} or (row.owner_id is None and row.created_by == holder)
+
+
+async def _revoke(call: Call, row: ApiToken) -> ApiTokenOut:
     before = token_out(row, call.now)
     row.revoked_at = row.revoked_at or call.now
+    await keep_an_owner(call, row.grants)
     call.show(row)
     after = token_out(row, call.now)
     call.audit(row.id, None, before, after)
@@ -85,8 +112,10 @@ async def revoke_token(call: Call, token_id: str) -> ApiTokenOut:
 async def delete_token(call: Call, token_id: str) -> None:
     row = await get_token(call, token_id)
     call.match(row)
+    check_covers(call, row.grants, narrowed=False)
     call.audit(row.id, None, before=token_out(row, call.now))
     await ApiTokenRepository(call.session).remove(row)
+    await keep_an_owner(call, row.grants)
 
 
 def token_out(row: ApiToken, now: int) -> ApiTokenOut:

@@ -4,6 +4,7 @@ from __future__ import annotations
 from veilnet.api.accounts import service
 from veilnet.api.accounts.repository import GroupRepository, MemberRepository, ServiceAccountRepository, UserRepository
 from veilnet.api.accounts.schemas import (
+    AccountState,
     GroupCreate,
     GroupOut,
     GroupPatch,
@@ -34,10 +35,10 @@ async def create_user(body: UserCreate, call: CallDep) -> UserOut:
 
 
 @user_routes.get("", "list_users")
-async def list_users(call: CallDep, page: PageDep) -> Page[UserOut]:
+async def list_users(call: CallDep, page: PageDep, state: AccountState | None = None) -> Page[UserOut]:
     call.check_everywhere()
     rows = UserRepository(call.session)
-    return await paginate(call, page, rows, rows.all(), USERS.out)
+    return await paginate(call, page, rows, rows.chosen(state), USERS.out)
 
 
 @user_routes.get("/{user_id}", "get_user")
@@ -92,10 +93,12 @@ async def create_service_account(body: ServiceAccountCreate, call: CallDep) -> S
 
 
 @service_account_routes.get("", "list_service_accounts")
-async def list_service_accounts(call: CallDep, page: PageDep) -> Page[ServiceAccountOut]:
+async def list_service_accounts(
+    call: CallDep, page: PageDep, state: AccountState | None = None
+) -> Page[ServiceAccountOut]:
     call.check_everywhere()
     rows = ServiceAccountRepository(call.session)
-    return await paginate(call, page, rows, rows.all(), SERVICE_ACCOUNTS.out)
+    return await paginate(call, page, rows, rows.chosen(state), SERVICE_ACCOUNTS.out)
 
 
 @service_account_routes.get("/{service_account_id}", "get_service_account")

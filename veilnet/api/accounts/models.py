@@ -49,13 +49,16 @@ class GroupMember(VersionedEntity):
 
 
 class ServiceAccount(VersionedEntity):
-    """A program. Calls with API tokens that it owns."""
+    """A program. Calls with API tokens that it owns, or gets short-lived ones by a secret or a workload's ID token."""
 
     __tablename__ = "service_accounts"
+    __table_args__ = (Index("uq_service_accounts_identity", "issuer", "subject", unique=True),)
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
     description: Mapped[str]
+    issuer: Mapped[str | None]
+    subject: Mapped[str | None]
     grants: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
     suspended_at: Mapped[int | None]
     created_at: Mapped[int]

@@ -13,6 +13,8 @@ AccountName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 
 Description = Annotated[str, Field(max_length=512)]
 Grants = Annotated[list[GrantBody], Field(max_length=100)]
 Email = Annotated[str, StringConstraints(pattern=r"^[^@\s]{1,64}@[^@\s]{1,190}$")]
+Issuer = Annotated[str | None, Field(min_length=1, max_length=512)]
+Subject = Annotated[str | None, Field(min_length=1, max_length=255)]
 AccountState = Literal["active", "suspended"]
 
 
@@ -21,8 +23,8 @@ class UserCreate(Body):
 
     name: AccountName
     email: Email | None = None
-    issuer: Annotated[str | None, Field(max_length=512)] = None
-    subject: Annotated[str | None, Field(max_length=255)] = None
+    issuer: Issuer = None
+    subject: Subject = None
     grants: Grants = Field(default_factory=list)
     state: AccountState = "active"
 
@@ -30,8 +32,8 @@ class UserCreate(Body):
 class UserPatch(Body):
     name: AccountName | None = None
     email: Email | None = None
-    issuer: Annotated[str | None, Field(max_length=512)] = None
-    subject: Annotated[str | None, Field(max_length=255)] = None
+    issuer: Issuer = None
+    subject: Subject = None
     grants: Grants | None = None
     state: AccountState | None = None
 
@@ -80,8 +82,12 @@ class MemberOut(Out):
 
 
 class ServiceAccountCreate(Body):
+    """`issuer` and `subject` name a workload at an identity provider, whose ID tokens buy it access tokens."""
+
     name: AccountName
     description: Description = ""
+    issuer: Issuer = None
+    subject: Subject = None
     grants: Grants = Field(default_factory=list)
     state: AccountState = "active"
 
@@ -89,6 +95,8 @@ class ServiceAccountCreate(Body):
 class ServiceAccountPatch(Body):
     name: AccountName | None = None
     description: Description | None = None
+    issuer: Issuer = None
+    subject: Subject = None
     grants: Grants | None = None
     state: AccountState | None = None
 
@@ -97,6 +105,8 @@ class ServiceAccountOut(Out):
     id: str
     name: str
     description: str
+    issuer: str | None
+    subject: str | None
     grants: list[GrantOut]
     state: AccountState
     created_at: datetime

@@ -9,7 +9,8 @@ from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from veilnet.api.access.grants import checked_grants
+from veilnet.api.access.grants import check_covers, checked_grants
+from veilnet.api.access.owners import held_by_user, keep_an_owner
 from veilnet.api.access.repository import ApiTokenRepository
 from veilnet.api.accounts.models import Group, GroupMember, ServiceAccount, User
 from veilnet.api.accounts.repository import (
@@ -29,8 +30,9 @@ from veilnet.api.accounts.schemas import (
     UserCreate,
     UserOut,
 )
-from veilnet.api.errors import Conflict, NotFound
+from veilnet.api.errors import Conflict, Invalid, NotFound
 from veilnet.api.ids import new_id
+from veilnet.api.oauth.repository import SecretRepository
 from veilnet.api.platform.call import Call
 from veilnet.api.platform.merge_patch import patched
 
@@ -53,6 +55,7 @@ class Accounts(Generic[N_, C_, O_]):
     async def create(self, call: Call, body: C_) -> O_:
         call.check_everywhere()
         await self._check_name(call, getattr(body, "name"), None)  # noqa: B009 - a field of each create model
+        await self._check_identity(call, body, None)
         row = self.model(id=new_id(self.prefix), created_at=call.now, **await self._columns(call, body, None))
         await self.repository(call.session).add(row)
         call.show(row)
@@ -70,11 +73,15 @@ class Accounts(Generic[N_, C_, O_]):
     async def patch(self, call: Call, row_id: str, patch: BaseModel) -> O_:
         row = await self.get(call, row_id)
         call.match(row)
+        held = await self._held(call, row)
+        check_covers(call, held)
         before = self.out(row)
         body = patched(self.create_model, self._body(row), patch)
         await self._check_name(call, getattr(body, "name"), row.id)  # noqa: B009
+        await self._check_identity(call, body, row.id)
         for name, value in (await self._columns(call, body, row)).items():
             setattr(row, name, value)
+        await keep_an_owner(call, held)
         call.show(row)
         call.audit(row.id, None, before, self.out(row))
         call.emit(f"{self.what}.changed", None, row.id, {"name": row.name})
@@ -84,6 +91,8 @@ class Accounts(Generic[N_, C_, O_]):
         """Its API tokens are revoked, its memberships go."""
         row = await self.get(call, row_id)
         call.match(row)
+        held = await self._held(call, row)
+        check_covers(call, held, narrowed=False)
         call.audit(row.id, None, before=self.out(row))
         call.emit(f"{self.what}.deleted", None, row.id, {"name": row.name})
         await ApiTokenRepository(call.session).revoke_of(row.id, call.now)
@@ -91,7 +100,13 @@ class Accounts(Generic[N_, C_, O_]):
             await MemberRepository(call.session).forget(user_id=row.id)
         if isinstance(row, Group):
             await MemberRepository(call.session).forget(group_id=row.id)
+        if isinstance(row, ServiceAccount):
+            await SecretRepository(call.session).forget(row.id)
         await self.repository(call.session).remove(row)
+        await keep_an_owner(call, held)
+
+    async def _held(self, call: Call, row: N_) -> list[dict[str, Any]]:
+        return await held_by_user(call, row.id) if isinstance(row, User) else row.grants
 
     def out(self, row: N_) -> O_:
         return self.out_model.model_validate(self._fields(row))
@@ -122,6 +137,18 @@ class Accounts(Generic[N_, C_, O_]):
         found = await self.repository(call.session).named(name)
         if found is not None and found.id != own_id:
             raise Conflict("name-taken", f"a {self.what.replace('_', ' ')} {name} exists")
+
+    async def _check_identity(self, call: Call, body: C_, own_id: str | None) -> None:
+        """Who this is at an identity provider: both or neither, and nobody else."""
+        issuer, subject = getattr(body, "issuer", None), getattr(body, "subject", None)
+        if (issuer is None) != (subject is None):
+            raise Invalid("invalid", "issuer and subject name an identity together: give both or neither")
+        if issuer is None or subject is None:
+            return
+        for repository in (UserRepository(call.session), ServiceAccountRepository(call.session)):
+            found = await repository.by_identity(issuer, subject)
+            if found is not None and found.id != own_id:
+                raise Conflict("name-taken", f"{found.name} ({found.id}) is {subject} of {issuer} already")
 
 
 USERS: Final = Accounts("user", "usr", User, UserRepository, UserCreate, UserOut)
@@ -156,9 +183,12 @@ async def get_member(call: Call, group_id: str, member_id: str) -> GroupMember:
 async def remove_member(call: Call, group_id: str, member_id: str) -> None:
     row = await get_member(call, group_id, member_id)
     call.match(row)
+    held = (await GROUPS.get(call, group_id)).grants
+    check_covers(call, held, narrowed=False)
     call.audit(group_id, None, before=member_out(row))
     call.emit("group.changed", None, group_id, {})
     await MemberRepository(call.session).remove(row)
+    await keep_an_owner(call, held)
 
 
 def member_out(row: GroupMember) -> MemberOut:

@@ -12,7 +12,7 @@ class CounterRepository:
         self.session = session
 
     async def take(self, name: str, count: int) -> int:
-        """The first of `count` numbers. Call it in a hook before the commit: every writer waits for this row."""
+        """The first of `count` numbers. Call it late, in a hook before the commit: others wait for this row."""
         query = update(Counter).where(Counter.name == name).values(value=Counter.value + count)
         last = await self.session.scalar(query.returning(Counter.value))
         assert last is not None, f"the migrations make the counter {name}"

@@ -81,6 +81,10 @@ async def replay(session: AsyncSession, attempt: Attempt, now: int) -> Response 
     return _open(row, attempt)
 
 
+async def is_stored(session: AsyncSession, attempt: Attempt) -> bool:
+    return await IdempotencyRepository(session).find(*attempt.place) is not None
+
+
 async def store(session: AsyncSession, attempt: Attempt, response: Response, now: int) -> None:
     kept = {name: value for name, value in response.headers.items() if name in {"content-type", "location", "etag"}}
     text = json.dumps({"headers": kept, "body": bytes(response.body).decode()}).encode()

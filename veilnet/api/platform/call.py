@@ -44,6 +44,8 @@ class Call:
     if_match: str | None = None
     list_key: str = ""
     """Digest of path and filters; what a cursor is bound to."""
+    prepared: Any = None
+    """What the route's `before` found out, before there was a transaction."""
     shown: Row | str | None = field(default=None, init=False)
     matched: bool = field(default=False, init=False)
     next_link: str | None = field(default=None, init=False)

@@ -27,13 +27,15 @@ class Rate(BaseModel):
 
 
 class RateSettings(BaseModel):
-    """`anonymous` counts by source address: requests without credential, and those whose credential was refused."""
+    """`anonymous` counts by source address: requests without credential, and those whose credential was refused.
+    `login` does too: requests that change an ID token or a client secret for a token of this Master."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     read: Rate = Rate(per_second=100, burst=500)
     write: Rate = Rate(per_second=100, burst=300)
     anonymous: Rate = Rate(per_second=50, burst=200)
+    login: Rate = Rate(per_second=2, burst=60)
 
 
 @dataclass
@@ -44,7 +46,7 @@ class _Bucket:
 
 class RateLimiter:
     def __init__(self, settings: RateSettings, clock: Callable[[], float] = time.monotonic) -> None:
-        self._rates = {"read": settings.read, "write": settings.write, "anonymous": settings.anonymous}
+        self._rates = {kind: getattr(settings, kind) for kind in RateSettings.model_fields}
         self._clock = clock
         self._buckets: OrderedDict[tuple[str, str], _Bucket] = OrderedDict()
 

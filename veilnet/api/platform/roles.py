@@ -70,7 +70,7 @@ _TABLE: Final = {
     Resource.GROUPS: "crud crud - - r -",
     Resource.SERVICE_ACCOUNTS: "crud crud - - r -",
     Resource.API_TOKENS: "crud crud - - r -",
-    Resource.IDENTITY_PROVIDERS: "crud ru - - r -",
+    Resource.IDENTITY_PROVIDERS: "crud r - - r -",
 }
 _LETTERS: Final = {"c": Verb.CREATE, "r": Verb.READ, "u": Verb.UPDATE, "d": Verb.DELETE}
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`Routes`: how a domain declares its routes; `PlatformRoute`: what every request passes through.
 
-authentication and rate limit → authorisation → query → If-Match present? → body is JSON → [ session: Idempotency-Key
-→ endpoint → If-Match was compared? → stored answer → audit → outbox → commit ] → fields, ETag, 304, Link
+authentication and rate limit → authorisation → query → If-Match present? → body is JSON → `before`
+→ [ session: Idempotency-Key → endpoint → If-Match was compared? → stored answer → audit → outbox → commit ]
+→ fields, ETag, 304, Link
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from starlette.responses import Response
 from veilnet.api.context import Context
 from veilnet.api.db import read_session, write_session
 from veilnet.api.errors import BadRequest, Invalid
-from veilnet.api.idempotency.service import Attempt, in_flight, read_key, replay, store
+from veilnet.api.idempotency.service import Attempt, in_flight, is_stored, read_key, replay, store
 from veilnet.api.platform.access import Rule, authorise, bearer_text, identify
 from veilnet.api.platform.body import check_body, check_text
 from veilnet.api.platform.call import Call
@@ -34,6 +35,8 @@ from veilnet.api.platform.roles import RealmIds, Resource, Verb
 
 F_ = TypeVar("F_", bound=Callable[..., Any])
 Handler = Callable[[Request], Awaitable[Response]]
+Before = Callable[[Context, Request], Awaitable[Any]]
+"""Work that no transaction should wait for, like asking another server; its result is `Call.prepared`."""
 
 _VERBS: Final = {
     "GET": Verb.READ,
@@ -58,6 +61,11 @@ class PlatformRoute(APIRoute):
         if not isinstance(rule, Rule):
             raise TypeError(f"{self.path}: declare the route with Routes, so that it says who may use it")
         return rule
+
+    @property
+    def before(self) -> Before | None:
+        found: Before | None = getattr(self.endpoint, "veil_before", None)
+        return found
 
     @property
     def conditional(self) -> bool:
@@ -101,13 +109,14 @@ class Routes:
         verb: Verb | None = None,
         rule: Rule | None = None,
         conditional: bool | None = None,
+        before: Before | None = None,
         **options: Any,
     ) -> Callable[[F_], F_]:
         found = rule or self._rule or Rule("administrator", self._resource, verb or _VERBS[method])
         needs_match = method in {"PUT", "PATCH", "DELETE"} if conditional is None else conditional
 
         def register(endpoint: F_) -> F_:
-            vars(endpoint).update(veil_rule=found, veil_conditional=needs_match)
+            vars(endpoint).update(veil_rule=found, veil_conditional=needs_match, veil_before=before)
             answer = selectable(get_type_hints(endpoint).get("return")) if method == "GET" else None
             self.router.add_api_route(
                 path,
@@ -128,6 +137,7 @@ class Pipeline:
 
     def __init__(self, route: PlatformRoute, handler: Handler) -> None:
         self._rule, self._conditional, self._handler = route.rule, route.conditional, handler
+        self._before = route.before
         self._operation_id = route.operation_id or route.name
         self._method = next(iter(route.methods or ()))
         self._writes = self._method != "GET"
@@ -146,8 +156,12 @@ class Pipeline:
         attempt = None if header is None else await _attempt(request, principal, header)
         session = write_session(context.engine, context.hub) if self._writes else read_session(context.engine)
         with _alone(context, attempt):
+            prepared = None
+            if self._before is not None and not await _answered(context, attempt):
+                prepared = await self._before(context, request)
             async with session as opened:
                 call = self._call(request, context, opened, principal, realms)
+                call.prepared = prepared
                 return await self._carry_out(request, call, attempt)
 
     def _call(
@@ -232,6 +246,14 @@ def _alone(context: Context, attempt: Attempt | None) -> Iterator[None]:
         yield
     finally:
         context.in_flight.discard(attempt.place)
+
+
+async def _answered(context: Context, attempt: Attempt | None) -> bool:
+    """Whether the stored answer will be given, so that nothing has to be found out for it."""
+    if attempt is None:
+        return False
+    async with read_session(context.engine) as session:
+        return await is_stored(session, attempt)
 
 
 def _list_key(request: Request) -> str:
