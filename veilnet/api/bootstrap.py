@@ -59,7 +59,7 @@ def init_master(state_dir: Path, public_url: str, database_url: str | None = Non
     private_directory(state_dir)
     settings = _settings(state_dir.resolve(), url, database_url)
     try:
-        text = asyncio.run(_first_token(settings))
+        text = asyncio.run(_owner_token(settings, "first", only=True))
     except (SQLAlchemyError, ImportError, OSError) as error:
         where = make_url(settings.database_url).render_as_string(hide_password=True)
         raise SetupError(f"database {where}: {type(error).__name__}: {str(error).splitlines()[0][:200]}") from error
@@ -92,15 +92,22 @@ def _settings(state_dir: Path, url: str, database_url: str | None) -> MasterSett
     )
 
 
-async def _first_token(settings: MasterSettings) -> str:
+def make_owner_token(state_dir: Path) -> AdminTokenText:
+    """For a Master whose owners' tokens have all ended. Whoever reads the state directory could do worse."""
+    settings = load_settings(state_dir)
+    text = asyncio.run(_owner_token(settings, "made on the Master's host"))
+    return AdminTokenText(url=settings.public_url, token=text, tls=settings.tls_fingerprint)
+
+
+async def _owner_token(settings: MasterSettings, name: str, *, only: bool = False) -> str:
     engine = make_engine(settings.database_url)
     try:
         await bring_up_to_date(engine, settings.backups_dir)
         async with read_session(engine) as session:
-            if await ApiTokenRepository(session).any():
+            if only and await ApiTokenRepository(session).any():
                 raise SetupError("this database already serves a Master: restore its state directory instead")
         async with write_session(engine, Hub()) as session:
-            text = await create_api_token(session, "first", int(time.time()))
+            text = await create_api_token(session, name, int(time.time()))
     finally:
         await engine.dispose()
     if engine.dialect.name == "sqlite":

@@ -21,6 +21,8 @@ from veilnet.tls_pin import PinError, fetch_certificate, pinned_context, system_
 
 VARIABLE: Final = "VEILNET_ADMIN_TOKEN"
 TOKEN_FILE: Final = Path("~/.config/veilnet/admin-token")
+SESSION_FILE: Final = Path("~/.config/veilnet/session")
+"""What `veilnet login` got; the token file beside it stays as it is, and counts again after `veilnet logout`."""
 
 AdminToken = Annotated[
     str | None,
@@ -49,7 +51,7 @@ def disconnect() -> None:
 def transport(source: str | None) -> Transport:
     """The same connection; the caller closes it."""
     token = _token(source)
-    return Transport(token.url, token.token, _tls(token))
+    return Transport(token.url, token.token, tls_context(token.url, token.tls))
 
 
 def the_realm(api: Api, name: str | None) -> str:
@@ -64,6 +66,9 @@ def the_realm(api: Api, name: str | None) -> str:
 
 def explained(error: ApiProblem | Unreachable) -> CliError:
     """What the Master's refusal or silence means at a terminal."""
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        remedy = "give the address with its fingerprint, as `veilnet master address` shows it"
+        return CliError(f"no authority of this host signed the certificate of {error}", remedy, Exit.UNREACHABLE)
     if isinstance(error, Unreachable):
         return CliError(f"no answer from {error}", "is `veilnet master serve` running there?", Exit.UNREACHABLE)
     wrong = "; ".join(f"{item['pointer']}: {item['detail']}" for item in error.errors)
@@ -73,13 +78,13 @@ def explained(error: ApiProblem | Unreachable) -> CliError:
 
 def _token(source: str | None) -> AdminTokenText:
     text = read_secret(source, VARIABLE, "administrator's token")
-    file = TOKEN_FILE.expanduser()
-    if text is None and file.exists():
-        text = read_secret(f"@{file}", VARIABLE, "administrator's token")
+    for file in (SESSION_FILE.expanduser(), TOKEN_FILE.expanduser()):
+        if text is None and file.exists():
+            text = read_secret(f"@{file}", VARIABLE, "administrator's token")
     if text is None:
         fail(
             "no administrator's token",
-            f"`veilnet master init` shows it once: keep it in {TOKEN_FILE} (mode 0600) or set {VARIABLE}",
+            f"`veilnet login`; or keep the one that `veilnet master init` showed in {TOKEN_FILE}, or set {VARIABLE}",
             Exit.NOT_PERMITTED,
         )
     try:
@@ -88,15 +93,16 @@ def _token(source: str | None) -> AdminTokenText:
         fail(str(error), "copy the whole line that `veilnet master init` showed", Exit.USAGE)
 
 
-def _tls(token: AdminTokenText) -> ssl.SSLContext:
-    if token.tls is None:
+def tls_context(url: str, fingerprint: str | None) -> ssl.SSLContext:
+    """Trust in the one pinned certificate, or in the system's authorities. Raises CliError."""
+    if fingerprint is None:
         return system_context()
     try:
-        return pinned_context(fetch_certificate(token.url, token.tls))
+        return pinned_context(fetch_certificate(url, fingerprint))
     except PinError as error:
         fail(str(error), "check the address; do not go on before you know why", Exit.UNREACHABLE)
     except OSError as error:
-        _unreachable(token.url, error)
+        _unreachable(url, error)
 
 
 def _unreachable(url: str, error: Exception) -> NoReturn:

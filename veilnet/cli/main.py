@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from veilnet.cli import doctor, fleet, master, node, realm, token
+from veilnet.cli import doctor, fleet, login, master, node, realm, token
 from veilnet.cli.admin import disconnect, explained
 from veilnet.cli.output import CliError, complain
 from veilnet.client.transport import ApiProblem, Unreachable
@@ -28,7 +28,8 @@ def build() -> typer.Typer:
     app.add_typer(realm.topology_app, name="topology")
     app.add_typer(node.role_app("guardian", "A relay."), name="guardian")
     app.add_typer(node.role_app("conflux", "An endpoint."), name="conflux")
-    for command in (node.status, node.ping, node.paths, doctor.doctor, fleet.plan, fleet.apply, fleet.destroy):
+    people = (login.login, login.logout, login.whoami)
+    for command in (*people, node.status, node.ping, node.paths, doctor.doctor, fleet.plan, fleet.apply, fleet.destroy):
         app.command()(command)
     return app
 

@@ -16,6 +16,7 @@ from veilnet.cli.admin import AsJson
 from veilnet.cli.output import Exit, fail, print_plain, print_rows, say
 from veilnet.cli.secret_input import read_secret
 from veilnet.files import private_directory, write_private
+from veilnet.master_address import MasterAddress
 
 app = typer.Typer(help="Make and run a Master.", no_args_is_help=True)
 db_app = typer.Typer(help="The Master's database.", no_args_is_help=True)
@@ -90,6 +91,31 @@ def _ops(text: str) -> tuple[str, int] | None:
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         fail(f"--ops {text}: not HOST:PORT", "for example 127.0.0.1:9109, [::1]:9109, or off", Exit.USAGE)
     return host.strip("[]"), int(port)
+
+
+@app.command()
+def address(state_dir: StateDir = _DEFAULT_DIR) -> None:
+    """Show what people give to `veilnet login`: the Master's URL and its certificate's fingerprint. Not a secret."""
+    from veilnet.api.settings import load_settings  # noqa: PLC0415
+
+    with _setup_errors():
+        settings = load_settings(state_dir)
+    print_plain(MasterAddress(settings.public_url, settings.tls_fingerprint).text)
+
+
+@app.command("owner-token")
+def owner_token(
+    target: Annotated[Path, typer.Argument(help="New file, made with mode 0600.")], state_dir: StateDir = _DEFAULT_DIR
+) -> None:
+    """Make a token with the role owner when nobody has one any more; needs the Master's state directory."""
+    from veilnet.api.bootstrap import make_owner_token  # noqa: PLC0415
+
+    if target.exists():
+        fail(f"{target} exists", "choose another name", Exit.USAGE)
+    with _setup_errors():
+        text = make_owner_token(state_dir).encode()
+        write_private(target, text.encode() + b"\n")
+    say(f"{target}: a token with the role owner. Revoke what is not used any more: `veilnet whoami` shows its id.")
 
 
 @app.command()

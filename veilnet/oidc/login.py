@@ -22,10 +22,7 @@ _PAGE: Final = b"<!doctype html><title>VeilNet</title><p>You can close this page
 def by_browser(issuer: str, client: Client, show: Callable[[str], None], seconds: float = LOGIN_SECONDS) -> str:
     """ID token by code and PKCE; `show` gets the URL to open. Raises OidcError."""
     metadata = fetch.get_metadata(issuer)
-    with _Listener(("127.0.0.1", 0), _Callback) as listener:
-        attempt = pkce.begin(metadata, client, listener.server_port, secrets.token_bytes)
-        show(attempt.url)
-        code = _wait(listener, attempt, seconds)
+    attempt, code = code_by_browser(metadata, client, show, seconds)
     status, body = fetch.post_form(metadata.token_endpoint, attempt.token_request(code))
     if status != 200:
         raise ProviderError(f"token endpoint: HTTP status {status}")
@@ -33,6 +30,16 @@ def by_browser(issuer: str, client: Client, show: Callable[[str], None], seconds
     keys = fetch.get_keys(metadata)
     verify(text, keys, issuer=issuer, audience=client.id, now=int(time.time()), nonce=attempt.nonce)
     return text
+
+
+def code_by_browser(
+    metadata: Metadata, client: Client, show: Callable[[str], None], seconds: float = LOGIN_SECONDS
+) -> tuple[pkce.Attempt, str]:
+    """The attempt and its code, for whoever may redeem it: this host, or a Master that has the client's secret."""
+    with _Listener(("127.0.0.1", 0), _Callback) as listener:
+        attempt = pkce.begin(metadata, client, listener.server_port, secrets.token_bytes)
+        show(attempt.url)
+        return attempt, _wait(listener, attempt, seconds)
 
 
 def by_device(issuer: str, client: Client, show: Callable[[device.Waiting], None]) -> str:
