@@ -10,6 +10,7 @@ import typer
 from veilnet.cli import doctor, fleet, login, master, node, realm, token
 from veilnet.cli.admin import disconnect, explained
 from veilnet.cli.output import CliError, complain
+from veilnet.cli.resources import add_resources
 from veilnet.client.transport import ApiProblem, Unreachable
 
 
@@ -22,12 +23,17 @@ def build() -> typer.Typer:
         epilog="Exit codes: 0 done, 1 refused, 2 wrong usage, 3 nobody answered, 4 not permitted.",
     )
     app.add_typer(master.app, name="master")
-    app.add_typer(realm.app, name="realm")
-    app.add_typer(token.app, name="token")
-    app.add_typer(node.node_app, name="node")
-    app.add_typer(realm.topology_app, name="topology")
-    app.add_typer(node.role_app("guardian", "A relay."), name="guardian")
-    app.add_typer(node.role_app("conflux", "An endpoint."), name="conflux")
+    groups = {
+        "realm": realm.app,
+        "token": token.app,
+        "node": node.node_app,
+        "topology": realm.topology_app,
+        "guardian": node.role_app("guardian", "A relay; `list` and `get` for administrators."),
+        "conflux": node.role_app("conflux", "An endpoint."),
+    }
+    for name, group in groups.items():
+        app.add_typer(group, name=name)
+    add_resources(app, groups)
     people = (login.login, login.logout, login.whoami)
     for command in (*people, node.status, node.ping, node.paths, doctor.doctor, fleet.plan, fleet.apply, fleet.destroy):
         app.command()(command)
@@ -36,7 +42,7 @@ def build() -> typer.Typer:
 
 def main() -> None:
     try:
-        build()()
+        build()(prog_name="veilnet")
     except (CliError, ApiProblem, Unreachable) as error:
         told = error if isinstance(error, CliError) else explained(error)
         complain(told)

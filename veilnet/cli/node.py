@@ -131,13 +131,6 @@ def paths(instance: Instance = "default", as_json: AsJson = False) -> None:
     print_rows(rows, ("peer", "hops", "state", "rtt_ms"), as_json=as_json)
 
 
-@node_app.command("list")
-def list_nodes(realm: Realm = None, admin_token: AdminToken = None, as_json: AsJson = False) -> None:
-    """Nodes and when they were last seen."""
-    columns = ("name", "id", "roles", "ipv4", "state", "connected", "last_seen_at")
-    print_rows(list(every(connect(admin_token).list_nodes, realm=realm)), columns, as_json=as_json)
-
-
 @node_app.command("revoke")
 def revoke_node(name: str, realm: Realm = None, admin_token: AdminToken = None) -> None:
     """Cut a node (by name or id) off: no credential, no edges, not in the next snapshot."""

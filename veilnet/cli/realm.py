@@ -44,12 +44,6 @@ def create(  # noqa: PLR0917 - each is an option of the command line
     print_rows([connect(admin_token).create_realm(body)], _COLUMNS, as_json=as_json)
 
 
-@app.command("list")
-def list_realms(admin_token: AdminToken = None, as_json: AsJson = False) -> None:
-    """Realms of the Master."""
-    print_rows(list(every(connect(admin_token).list_realms)), _COLUMNS, as_json=as_json)
-
-
 @app.command()
 def settings(
     name: Annotated[str | None, typer.Argument(help="Not needed while there is only one.")] = None,

@@ -4,19 +4,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
 from veilnet.cli.admin import AdminToken, AsJson, Realm, connect, the_realm
-from veilnet.cli.output import Exit, fail, print_json, print_plain, print_rows, say
-from veilnet.client.paging import every
+from veilnet.cli.output import Exit, fail, print_json, print_plain, say
 from veilnet.files import write_private
 from veilnet.fleet import model
 
 app = typer.Typer(help="Enrolment tokens.", no_args_is_help=True)
-
-_COLUMNS: Final = ("id", "roles", "node_name", "used", "usage_limit", "state", "expires_at")
 
 
 def seconds(text: str) -> int:
@@ -55,15 +52,3 @@ def create(  # noqa: PLR0917 - each is an option of the command line
         print_json(created)
     elif output is None:
         print_plain(created["token"])
-
-
-@app.command("list")
-def list_tokens(realm: Realm = None, admin_token: AdminToken = None, as_json: AsJson = False) -> None:
-    """Tokens and how far they are used; never their secrets."""
-    print_rows(list(every(connect(admin_token).list_enrolment_tokens, realm=realm)), _COLUMNS, as_json=as_json)
-
-
-@app.command()
-def revoke(token_id: str, admin_token: AdminToken = None) -> None:
-    """Make a token useless. Nodes that it enrolled stay; see `veilnet node revoke`."""
-    connect(admin_token).revoke_enrolment_token(token_id)
