@@ -96,7 +96,7 @@ def test_empty_file_is_refused() -> None:
 
 
 def test_unknown_name_lists_the_built_in_ones(tmp_path: Path) -> None:
-    with pytest.raises(TopologyError, match="built-in topologies are diamond, fleet200, line3, "):
+    with pytest.raises(TopologyError, match="built-in topologies are behind-nat, diamond, fleet200, line3, "):
         load(str(tmp_path / "none.yml"))
-    shipped = {"diamond", "fleet200", "line3", "mtu-ladder", "nat16", "pair", "ring6", "world12"}
+    shipped = {"behind-nat", "diamond", "fleet200", "line3", "mtu-ladder", "nat16", "pair", "ring6", "world12"}
     assert {path.stem for path in BUILTIN.glob("*.yml")} == shipped == set(builtin())

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import NoReturn
 
-from veilnet.lab import net
+from veilnet.lab import net, see, trouble
 from veilnet.lab.check import check
 from veilnet.lab.fleet import Fleet
 from veilnet.lab.journal import LabError, labs
@@ -35,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     up = commands.add_parser("up", help="make a lab and start VeilNet in it")
     up.add_argument("topology", nargs="?", default="pair", help=f"{', '.join(builtin())} or a path (default: pair)")
     up.add_argument("--name", default="lab", help="name of the lab (default: lab)")
+    up.add_argument("--wires", action="store_true", help="every link through an emulator, so that faults reach it")
     up.add_argument("--bare", action="store_true", help="namespaces and links only")
     up.add_argument("--backend", choices=["netns", "vagrant"], default="netns", help="namespaces, or machines")
     up.add_argument("--kernel", choices=list(box.KERNELS), default="6.1", help="of machines (default: 6.1)")
@@ -47,9 +48,6 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("node")
     run.add_argument("command", nargs=argparse.REMAINDER)
     run.set_defaults(run=_exec)
-    status = commands.add_parser("status", help="nodes, roles and processes")
-    status.add_argument("name", nargs="?", default="lab")
-    status.set_defaults(run=_status)
     check_ = commands.add_parser("check", help="ping every node from every other, at the path's MTU and above")
     check_.add_argument("lab", help="a lab that is up, or a topology to bring up for it, by name or path")
     check_.add_argument("--verbose", action="store_true", help="show every pair, not only those that differ")
@@ -59,6 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     down.add_argument("--all", action="store_true", help="remove all labs")
     down.add_argument("--prefix", help="remove the labs whose names start so")
     down.set_defaults(run=_down)
+    trouble.add_parsers(commands)
+    see.add_parsers(commands)
     commands.add_parser("list", help="labs that exist").set_defaults(run=_list)
     return parser
 
@@ -67,7 +67,7 @@ def _up(arguments: argparse.Namespace) -> int:
     if arguments.backend == "vagrant":
         return _up_machines(arguments)
     lab = Lab(arguments.name)
-    lab.up(arguments.topology)
+    lab.up(arguments.topology, faultable=arguments.wires)
     spaces = net.spaces(lab.topology)
     print(f"lab {lab.name}: {len(lab.topology.nodes)} nodes, {len(spaces)} namespaces {lab.namespace('*')}")
     if not arguments.bare:
@@ -103,13 +103,6 @@ def _exec(arguments: argparse.Namespace) -> NoReturn:
     command = lab.command(arguments.node, arguments.command or [os.environ.get("SHELL", "/bin/sh")])
     os.environ.update(fleet.environment(arguments.node))
     os.execvp(command[0], command)  # noqa: S606 - the command is the caller's own
-
-
-def _status(arguments: argparse.Namespace) -> int:
-    lab = Lab.named(arguments.name)
-    for node, role, pids in lab.nodes():
-        print(f"{node:8} {role:9} {lab.namespace(node):26} {' '.join(map(str, pids)) or 'no process'}")
-    return 0
 
 
 def _check(arguments: argparse.Namespace) -> int:

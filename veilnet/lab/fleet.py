@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,8 @@ class Fleet:
         self.lab = lab
         self.topology = lab.topology
         self._admin = lab.directory / "admin-token"
+        self.variables: dict[str, Mapping[str, str]] = {}
+        """By node: what `veilnet` inside it has in its environment besides."""
         self.enrol_ms: dict[str, float] = {}
         """From the start of a node's process to its enrolment on disk, of the nodes that this object enrolled."""
 
@@ -92,6 +94,7 @@ class Fleet:
             "VEILNET_INSTANCE": self.lab.instance(node),
             "TMPDIR": str(self.lab.temporary),
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '/usr/bin:/bin')}",
+            **self.variables.get(node, {}),
         }
 
     def state_directory(self, node: str) -> Path:

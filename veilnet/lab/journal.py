@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BASE = Path("/run/veilnet-lab")
-WHATS = ("netns", "pins", "nat", "disk")
+WHATS = ("netns", "pins", "nat", "disk", "mount")
 _LAB = re.compile(r"[a-z][a-z0-9]{0,11}\Z")
 
 
@@ -30,8 +30,8 @@ class LabError(RuntimeError):
 @dataclass(frozen=True, slots=True)
 class Entry:
     what: str
-    """`netns` (a namespace's name), `pins` (an instance of the data plane), `nat` (namespace of a translator) or `disk`
-    (directory of a lab of machines)."""
+    """`netns` (a namespace's name), `pins` (an instance of the data plane), `nat` (namespace of a translator), `disk`
+    (directory of a lab of machines) or `mount` (a path)."""
     name: str
 
 

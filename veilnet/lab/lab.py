@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
+import subprocess
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from veilnet.lab import middle, net, processes
 from veilnet.lab.journal import Journal, LabError, exclusive, labs
@@ -15,6 +19,8 @@ from veilnet.lab.topology import Topology, parse, read
 
 PIN_BASE = Path("/sys/fs/bpf")
 TOOLS = ("ip", "nsenter", "sysctl", "ethtool", "nft")
+NODE_DISK = 16 << 20
+"""Bytes of a member's file system in a lab for faults."""
 RUN = Path("/run/veilnet")  # pid files and control sockets of key daemons, by instance
 
 
@@ -48,7 +54,13 @@ class Lab:
             text = path.read_text(encoding="utf-8")
         except OSError as error:
             raise LabError(f"lab {self.name!r} is half made; remove it with: lab down {self.name}") from error
-        return parse(text, str(path), lambda _: (self.directory / "matrix").read_bytes())
+        topology = parse(text, str(path), lambda _: (self.directory / "matrix").read_bytes())
+        return _with(topology, **self._options())
+
+    def _options(self) -> dict[str, Any]:
+        """What `up` was told beside the file."""
+        options: dict[str, Any] = json.loads((self.directory / "options.json").read_text(encoding="utf-8"))
+        return options
 
     def namespace(self, node: str) -> str:
         return net.namespace(self.name, node)
@@ -64,8 +76,11 @@ class Lab:
         """Control socket of a wire or of a NAT node."""
         return self.directory / f"{name}.sock"
 
-    def up(self, source: str) -> None:
+    def up(self, source: str, *, faultable: bool = False, seed: int | None = None) -> None:
         """Make namespaces, networks, links and routes of a topology (name or path); no VeilNet process yet.
+
+        `faultable`: every link goes through the emulator and every member's files lie on a small file system of their
+        own, so that every fault can be had. `seed`: instead of the file's.
 
         Raises LabError or TopologyError, with nothing left behind.
         """
@@ -78,13 +93,14 @@ class Lab:
             return files[name]
 
         topology = parse(text, path, read_file)
+        topology = _with(topology, faultable=faultable, seed=topology.seed if seed is None else seed)
         self.check(topology)
         with exclusive():
             if self.journal.exists():
                 msg = f"lab {self.name!r} exists already; remove it with: lab down {self.name}"
                 raise LabError(msg)
             try:
-                self._make(topology, text, files)
+                self._make(topology, text, files, {"faultable": faultable, "seed": topology.seed})
             except OSError as error:
                 self._remove()
                 raise LabError(f"{error.filename or self.directory}: {error.strerror}; nothing was made") from error
@@ -97,11 +113,12 @@ class Lab:
         """Refuse, before anything is made, what this backend can't show. Raises LabError."""
         middle.check(topology)
 
-    def _make(self, topology: Topology, text: str, files: dict[str, bytes]) -> None:
+    def _make(self, topology: Topology, text: str, files: dict[str, bytes], options: dict[str, Any]) -> None:
         self.journal.create()
         self.temporary.mkdir(mode=0o700)
         for content in files.values():  # one at most: the matrix
             (self.directory / "matrix").write_bytes(content)
+        (self.directory / "options.json").write_text(json.dumps(options), encoding="utf-8")
         (self.directory / "topology.yml").write_text(text, encoding="utf-8")
         self._build(topology)
 
@@ -112,6 +129,8 @@ class Lab:
         for node in topology.nodes.values():
             self.node_directory(node.name).mkdir(mode=0o700)
             if node.member and not node.light:
+                if self._options()["faultable"]:
+                    self._mount(self.node_directory(node.name))
                 self.journal.add("pins", self.instance(node.name))
         net.build_management(self.name, topology)
         for network in topology.networks:
@@ -121,6 +140,18 @@ class Lab:
         net.pass_redirected(self.name, topology, self.temporary)
         net.build_routes(self.name, topology)
         middle.start(self, topology)
+
+    def _mount(self, path: Path) -> None:
+        self.journal.add("mount", str(path))
+        options = f"size={NODE_DISK},mode=0700,nosuid,nodev"
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "veilnet-lab", str(path)],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise LabError(f"{path}: {done.stderr.strip()}; is this a container without CAP_SYS_ADMIN?")
 
     def down(self) -> None:
         """End the lab's processes, then remove namespaces, pins and files, in whatever state they are."""
@@ -143,6 +174,8 @@ class Lab:
                 _remove_instance(entry.name)
             elif entry.what == "disk":
                 shutil.rmtree(entry.name, ignore_errors=True)
+            elif entry.what == "mount" and os.path.ismount(entry.name):
+                subprocess.run(["umount", "--lazy", entry.name], check=True)
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.directory)
 
@@ -160,6 +193,11 @@ class Lab:
             msg = f"no node {node!r} in lab {self.name!r}; nodes: {', '.join(self.topology.nodes)}"
             raise LabError(msg)
         return [*net.in_namespace(self.namespace(node)), *command]
+
+
+def _with(topology: Topology, *, faultable: bool, seed: int) -> Topology:
+    topology = replace(topology, seed=seed)
+    return topology.faultable() if faultable else topology
 
 
 def _require_root_and_tools() -> None:

@@ -73,10 +73,15 @@ def firewall(node: Node) -> nat.Firewall:
 
 
 def _start_nat(lab: Lab, topology: Topology, node: Node) -> None:
+    lab.journal.add("nat", lab.namespace(node.name))
+    apply_nat(lab, topology, node)
+
+
+def apply_nat(lab: Lab, topology: Topology, node: Node) -> None:
+    """Make a node the NAT of the file, or once more after its kind or timeouts were changed."""
     links = {link.other(node.name): link for link in topology.links_of(node.name)}
     inside = [nic(far) for far in links if far != node.outside]
     public = links[node.outside].address(node.name)
-    lab.journal.add("nat", lab.namespace(node.name))
     nat.apply(lab.namespace(node.name), inside, nic(node.outside), public, nat_kind(node, topology.seed))
 
 

@@ -7,11 +7,13 @@ The management network is a bridge like that; the Master is on it, and no VeilNe
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from veilnet.lab.journal import LabError
 from veilnet.lab.topology import MANAGEMENT, Link, Network, Topology
@@ -53,7 +55,7 @@ def nic(peer: str) -> str:
     return f"u-{peer}"
 
 
-def _run(command: list[str], text: str | None = None, env: dict[str, str] | None = None) -> None:
+def run(command: list[str], text: str | None = None, env: dict[str, str] | None = None) -> None:
     """Raises LabError with what the command said, or that it is not installed."""
     try:
         done = subprocess.run(
@@ -65,15 +67,22 @@ def _run(command: list[str], text: str | None = None, env: dict[str, str] | None
         raise LabError(f"{' '.join(command).partition(chr(10))[0]}: {(done.stderr or done.stdout).strip()}")
 
 
-def _ip(name: str, *lines: str) -> None:
+def ip(name: str, *lines: str) -> None:
     """`ip` commands inside a namespace, in one process. Not pyroute2's NetNS: it forks, and an error in its child
     unwinds through our stack there, clean-up included."""
-    _run(["ip", "-n", name, "-batch", "-"], "".join(f"{line}\n" for line in lines))
+    run(["ip", "-n", name, "-batch", "-"], "".join(f"{line}\n" for line in lines))
+
+
+def ports(name: str) -> list[dict[str, Any]]:
+    """Devices of a namespace as `ip -j link` has them."""
+    done = subprocess.run(["ip", "-n", name, "-j", "link"], check=True, capture_output=True, text=True)
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
 
 
 def create_namespace(name: str) -> None:
-    _run(["ip", "netns", "add", name])
-    _ip(name, "link set lo up")
+    run(["ip", "netns", "add", name])
+    ip(name, "link set lo up")
 
 
 def remove_namespace(name: str) -> None:
@@ -90,7 +99,7 @@ def in_namespace(name: str) -> list[str]:
 def build_management(lab: str, topology: Topology) -> None:
     """Bridge in its own namespace and one veth to each node, Master included; light nodes share one."""
     home = namespace(lab, MGMT)
-    _ip(home, "link add br0 type bridge mcast_snooping 0", "link set br0 up")
+    ip(home, "link add br0 type bridge mcast_snooping 0", "link set br0 up")
     for node in topology.nodes.values():
         if not node.light:
             _join_management(home, namespace(lab, node.name), node.name, [f"{node.management}/{MANAGEMENT.prefixlen}"])
@@ -101,12 +110,12 @@ def build_management(lab: str, topology: Topology) -> None:
 
 def _join_management(home: str, name: str, label: str, addresses: list[str]) -> None:
     port = f"m-{label}"
-    _ip(
+    ip(
         home,
         f"link add name {port} type veth peer name {MGMT_NIC} netns {name}",
         f"link set dev {port} master br0 up",
     )
-    _ip(name, *(f"address add {each} dev {MGMT_NIC}" for each in addresses), f"link set dev {MGMT_NIC} up")
+    ip(name, *(f"address add {each} dev {MGMT_NIC}" for each in addresses), f"link set dev {MGMT_NIC} up")
 
 
 def build_network(lab: str, network: Network) -> None:
@@ -115,8 +124,8 @@ def build_network(lab: str, network: Network) -> None:
 
 
 def _bridge(home: str, mtu: int) -> None:
-    _run([*in_namespace(home), "sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1"])
-    _ip(home, f"link add br0 mtu {mtu} type bridge mcast_snooping 0", "link set br0 up")
+    run([*in_namespace(home), "sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1"])
+    ip(home, f"link add br0 mtu {mtu} type bridge mcast_snooping 0", "link set br0 up")
 
 
 def build_link(lab: str, link: Link, topology: Topology) -> None:
@@ -134,9 +143,9 @@ def build_link(lab: str, link: Link, topology: Topology) -> None:
         _prepare(name, device, ipv6=len(link.subnets) > 1 and end in topology.nodes)
         if end in topology.nodes:
             lines = [f"address add {text} dev {device}" for text in _addresses(link, end)]
-            _ip(name, *lines, f"link set dev {device} up")
+            ip(name, *lines, f"link set dev {device} up")
         else:
-            _ip(name, f"link set dev {device} master br0 up")
+            ip(name, f"link set dev {device} master br0 up")
 
 
 def _addresses(link: Link, end: str) -> Iterable[str]:
@@ -150,24 +159,24 @@ def _place(lab: str, link: Link, end: str, topology: Topology) -> tuple[str, str
 
 
 def _veth(here: str, device: str, there: str, peer: str, mtu: int) -> None:
-    _ip(here, f"link add name {device} mtu {mtu} type veth peer name {peer} mtu {mtu} netns {there}")
+    ip(here, f"link add name {device} mtu {mtu} type veth peer name {peer} mtu {mtu} netns {there}")
 
 
 def _wire(lab: str, link: Link, places: dict[str, tuple[str, str]]) -> None:
     """Ports named after the ends, on a bridge unless an emulator is to join them."""
     home = namespace(lab, link.wire)
     if link.emulated:
-        _run([*in_namespace(home), "sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1"])
+        run([*in_namespace(home), "sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1"])
     else:
         _bridge(home, link.mtu)
     for end, (name, device) in places.items():
         _veth(home, end, name, device, link.mtu)
         _prepare(home, end, ipv6=False)
-        _ip(home, f"link set dev {end} {'' if link.emulated else 'master br0'} up")
+        ip(home, f"link set dev {end} {'' if link.emulated else 'master br0'} up")
 
 
 def _prepare(name: str, device: str, *, ipv6: bool) -> None:
-    _run([*in_namespace(name), "sh", "-c", _PREPARE, "prepare", device, "0" if ipv6 else "1"])
+    run([*in_namespace(name), "sh", "-c", _PREPARE, "prepare", device, "0" if ipv6 else "1"])
 
 
 def pass_redirected(lab: str, topology: Topology, temporary: Path) -> None:
@@ -179,7 +188,7 @@ def pass_redirected(lab: str, topology: Topology, temporary: Path) -> None:
                 places += _facing(lab, link, end, topology)
     if places:
         home = in_namespace(namespace(lab, MGMT))  # where `down` finds it, should we be killed meanwhile
-        _run([*home, sys.executable, "-P", "-m", "veilnet.lab.xdp_pass", *places], env={"TMPDIR": str(temporary)})
+        run([*home, sys.executable, "-P", "-m", "veilnet.lab.xdp_pass", *places], env={"TMPDIR": str(temporary)})
 
 
 def _facing(lab: str, link: Link, end: str, topology: Topology) -> list[str]:
@@ -198,10 +207,10 @@ def build_routes(lab: str, topology: Topology) -> None:
     for node in topology.nodes.values():
         name = namespace(lab, node.name)
         if node.forwards:
-            _run([*in_namespace(name), "sh", "-c", _FORWARD])
+            run([*in_namespace(name), "sh", "-c", _FORWARD])
         lines = [
             f"route add {route.to or 'default'} via {route.via} dev {nic(route.far)}"
             for route in routing.routes(node.name)
         ]
         if lines:
-            _ip(name, *lines)
+            ip(name, *lines)

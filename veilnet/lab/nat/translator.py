@@ -254,6 +254,13 @@ def set_timeout(namespace: str, *, udp: float | None = None, icmp: float | None 
         config.icmp_timeout = round(icmp * _NS)
 
 
+def settings(namespace: str) -> dict[str, int]:
+    """What `apply` and `set_timeout` have set, as the kernel has it; times in nanoseconds."""
+    config = _config(_existing(namespace))
+    names = ("udp_timeout", "icmp_timeout", "address", "port_low", "port_high", "mapping", "filtering", "ports")
+    return {name: int(getattr(config, name)) for name in (*names, "hairpin", "inbound_refresh")}
+
+
 def mappings(namespace: str) -> list[Entry]:
     """The live mappings, by protocol and public port. TCP's are conntrack's, not ours."""
     folder = _existing(namespace)

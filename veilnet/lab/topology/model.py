@@ -6,7 +6,7 @@ Quantities are in base units: seconds, bits a second, bytes, probabilities from 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final, Literal
 
@@ -154,6 +154,8 @@ class Link:
     """From ends[0] to ends[1], and back."""
     wire: str = ""
     """Name of the namespace between the ends, empty for a plain veth pair."""
+    faultable: bool = False
+    """Joined by the emulator even where the file asks for nothing."""
 
     @property
     def name(self) -> str:
@@ -166,8 +168,8 @@ class Link:
 
     @property
     def emulated(self) -> bool:
-        """Whether the wire does more than show its frames."""
-        return not all(direction.plain for direction in self.directions)
+        """Whether an emulator joins the ends: the wire does, or may be told to do, more than show its frames."""
+        return self.faultable or not all(direction.plain for direction in self.directions)
 
     def addresses_of(self, name: str) -> tuple[Address, ...]:
         return self.addresses[self.ends.index(name)]
@@ -231,6 +233,16 @@ class Topology:
     def every_link(self) -> list[Link]:
         """Links, then the legs of all networks."""
         return [*self.links, *(leg for network in self.networks for leg in network.legs)]
+
+    def faultable(self) -> Topology:
+        """The same with every link and leg through the emulator, so that faults reach them."""
+        wires = {link.name: f"wire{number}" for number, link in enumerate(self.every_link)}
+
+        def wired(link: Link) -> Link:
+            return replace(link, wire=wires[link.name], faultable=True)
+
+        networks = tuple(replace(each, legs=tuple(map(wired, each.legs))) for each in self.networks)
+        return replace(self, links=tuple(map(wired, self.links)), networks=networks)
 
     def with_role(self, role: str) -> list[Node]:
         return [node for node in self.nodes.values() if node.role == role]

@@ -119,14 +119,14 @@ class MachineLab(Lab):
         home, master = self.namespace(net.MGMT), topology.master
         bridge = self._bridge()
         there = self.namespace(master.name)
-        net._ip(
+        net.ip(
             home,
             f"link add name {MASTER_PORT} type veth peer name {net.MGMT_NIC} netns {there}",
             f"link set dev {MASTER_PORT} master {bridge} up",
             f"address add {MANAGEMENT[-2]}/{MANAGEMENT.prefixlen} dev {bridge}",
         )
         address = f"{master.management}/{MANAGEMENT.prefixlen}"
-        net._ip(there, f"address add {address} dev {net.MGMT_NIC}", f"link set dev {net.MGMT_NIC} up")
+        net.ip(there, f"address add {address} dev {net.MGMT_NIC}", f"link set dev {net.MGMT_NIC} up")
 
     def _bridge(self) -> str:
         command = [*hypervisor.inside(self.hypervisor), "virsh", "-q", "net-info", "veil-management"]

@@ -24,16 +24,16 @@ def cache_dir() -> Path:
     return Path(base) / "veilnet" / "wire"
 
 
-def source_hash() -> str:
+def source_hash(sources: Path = SOURCES) -> str:
     digest = hashlib.sha256(" ".join(_FLAGS).encode())
-    for path in sorted([*SOURCES.glob("*.c"), *SOURCES.glob("*.h")]):
+    for path in sorted([*sources.glob("*.c"), *sources.glob("*.h")]):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def compiled(name: str, *flags: str, cache: Path | None = None) -> Path:
+def compiled(name: str, *flags: str, cache: Path | None = None, sources: Path = SOURCES) -> Path:
     """Path of the program `name`.c, compiled now unless the cache has it. `flags`: further ones, such as -static."""
-    folder = (cache or cache_dir()) / source_hash()
+    folder = (cache or cache_dir()) / source_hash(sources)
     target = folder / "-".join([name, *(flag.strip("-") for flag in flags)])
     if target.exists():
         return target
@@ -44,7 +44,7 @@ def compiled(name: str, *flags: str, cache: Path | None = None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     handle, made = tempfile.mkstemp(dir=folder, prefix=f".{name}-")
     os.close(handle)
-    command = [compiler, *_FLAGS, *flags, "-o", made, str(SOURCES / f"{name}.c")]
+    command = [compiler, *_FLAGS, *flags, "-o", made, str(sources / f"{name}.c")]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         Path(made).unlink()

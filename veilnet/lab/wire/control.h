@@ -6,6 +6,7 @@
  *     remove WIRE
  *     set WIRE 0|1 KEY=NUMBER...                                    all of a direction; what is left out is 0
  *     table N NUMBER...                                             quantiles of jitter, TABLE_SIZE of them
+ *     settings WIRE 0|1                                             as `set` takes them, zeros included
  *     counters WIRE 0|1
  *     stop
  *
@@ -196,6 +197,16 @@ static void command_counters(struct wire *wire, int side, char *reply, size_t si
 					 (unsigned long long)c->dropped[n]);
 }
 
+static void command_settings(const struct impairment *is, char *reply, size_t size)
+{
+	size_t used = (size_t)snprintf(reply, size, "ok table=%d",
+				       is->table ? (int)((is->table - tables[0]) / TABLE_SIZE) + 1 : 0);
+
+	for (size_t n = 0; n < sizeof(SETTINGS) / sizeof(*SETTINGS) && used < size; n++)
+		used += (size_t)snprintf(reply + used, size - used, " %s=%llu", SETTINGS[n].name,
+					 (unsigned long long)*(const uint64_t *)((const char *)is + SETTINGS[n].offset));
+}
+
 static void command_of_wire(const char *verb, char **words, char *reply, size_t size)
 {
 	const char *name = strtok_r(NULL, " \n", words), *side;
@@ -214,6 +225,8 @@ static void command_of_wire(const char *verb, char **words, char *reply, size_t 
 		snprintf(reply, size, "error direction");
 	else if (!strcmp(verb, "set"))
 		command_set(&wire->ways[*side - '0'], words, reply, size);
+	else if (!strcmp(verb, "settings"))
+		command_settings(&wire->ways[*side - '0'].impairment, reply, size);
 	else
 		command_counters(wire, *side - '0', reply, size);
 }
@@ -244,11 +257,12 @@ static void execute(char *request, char *reply, size_t size)
 		command_table(&words, reply, size);
 	else if (!strcmp(verb, "stop"))
 		lab.stopping = true;
-	else if (!strcmp(verb, "set") || !strcmp(verb, "remove") || !strcmp(verb, "counters"))
+	else if (!strcmp(verb, "set") || !strcmp(verb, "remove") || !strcmp(verb, "counters") ||
+		 !strcmp(verb, "settings"))
 		command_of_wire(verb, &words, reply, size);
 	else
 		snprintf(reply, size, "error request %s", verb);
-	if (strcmp(verb, "counters") && strcmp(verb, "table"))
+	if (strcmp(verb, "counters") && strcmp(verb, "table") && strcmp(verb, "settings"))
 		log_change(log, reply);
 }
 

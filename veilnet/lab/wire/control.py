@@ -146,6 +146,11 @@ class Control:
         self._send_table(found.get("table", 0))
         self._ask("set", name, str(direction), *(f"{key}={value}" for key, value in found.items()))
 
+    def settings(self, name: str, direction: int) -> dict[str, int]:
+        """What a direction does now, in the emulator's integers (settings.py); zeros are left out."""
+        words = (word.split("=") for word in self._ask("settings", name, str(direction)).split())
+        return {key: int(value) for key, value in words if int(value)}
+
     def counters(self, name: str, direction: int) -> Counters:
         words = dict(word.split("=") for word in self._ask("counters", name, str(direction)).split())
         numbers = {key: int(value) for key, value in words.items()}
