@@ -24,7 +24,10 @@ from veilnet.lab.wire.impairment import ETHERNET_HEADER, Burst, Impairment, nete
 from veilnet.lab.wire.model import decisions
 from veilnet.lab.wire.settings import TABLES, direction_seed, table
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+pytestmark = [  # 10^5 frames a case take minutes, and their times need a machine that does little else
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+    pytest.mark.soak,
+]
 
 NETEM: dict[str, Any] = json.loads(Path(__file__).with_name("netem.json").read_text())
 INTERVAL_NS = 200_000
