@@ -24,7 +24,9 @@ from veilnet.lab.topology import Topology, load
 
 SEED = int(os.environ.get("VEILNET_SEED", "5"))
 SOAK = bool(os.environ.get("VEILNET_SOAK"))
-FAULTS, SECONDS = (1000, 600.0) if SOAK else (20, 60.0)
+FAULTS = int(os.environ.get("VEILNET_FAULTS", "1000" if SOAK else "20"))
+PACE = 0.6
+"""Seconds from one fault to the next, or longer where it takes longer: 1,000 in 10 minutes."""
 
 
 def folded(topology: Topology, *texts: str) -> State:
@@ -134,13 +136,12 @@ def test_random_faults_never_wedge_the_lab_and_undo_restores_it(ring: Fleet) -> 
             refused += 1
         slowest = max(slowest, time.monotonic() - begun)
         assert slowest < 60, text
-        time.sleep(max(0.0, start + (number + 1) * SECONDS / FAULTS / 4 - time.monotonic()))
+        time.sleep(max(0.0, start + (number + 1) * PACE - time.monotonic()))
     took = time.monotonic() - start
     undo(ring)
     assert settled(ring, before) == before
     ring.wait_connected()
     print(f"{FAULTS} faults in {took:.0f} s, {refused:.0f} refused, slowest {slowest:.1f} s; seed {SEED}")
-    assert took < SECONDS * 2
 
 
 def random_fault(dice: random.Random, topology: Topology) -> str:
