@@ -72,7 +72,7 @@ async def replay_webhook(webhook_id: str, body: WebhookReplay, call: CallDep) ->
     return await service.replay(call, webhook_id, body)
 
 
-@routes.post("/{webhook_id}/test", "test_webhook", status=200, verb=Verb.UPDATE)
+@routes.post("/{webhook_id}/test", "test_webhook", status=200, verb=Verb.UPDATE, before=service.send_test)
 async def test_webhook(webhook_id: str, call: CallDep) -> WebhookTested:
     """Send one `webhook.test` now."""
-    return await service.test(call, webhook_id)
+    return await service.note_test(call, webhook_id)

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.requests import Request
 
+from veilnet.api.context import Context
+from veilnet.api.db import read_session
 from veilnet.api.errors import Conflict, Gone, NotFound
 from veilnet.api.ids import new_id
 from veilnet.api.outbox.repository import OutboxRepository
+from veilnet.api.platform.access import Rule, identify
 from veilnet.api.platform.call import Call
 from veilnet.api.platform.merge_patch import patched
+from veilnet.api.platform.roles import Resource, Verb
 from veilnet.api.realms.service import visible_realm
 from veilnet.api.webhooks import signing
 from veilnet.api.webhooks.keys import rotate, sealed
@@ -25,6 +30,8 @@ from veilnet.api.webhooks.schemas import (
     WebhookTested,
 )
 from veilnet.api.webhooks.sender import deliver
+
+_TEST: Final = Rule("administrator", Resource.WEBHOOKS, Verb.UPDATE)
 
 
 async def create_webhook(call: Call, body: WebhookCreate) -> WebhookCreated:
@@ -138,13 +145,27 @@ async def replay(call: Call, webhook_id: str, body: WebhookReplay) -> WebhookOut
     return after
 
 
-async def test(call: Call, webhook_id: str) -> WebhookTested:
-    """Sends one `webhook.test` now, outside the order of events."""
-    row = await visible_webhook(call, webhook_id)
-    call.audit(row.id, row.realm_id)
+async def send_test(context: Context, request: Request) -> WebhookTested | None:
+    """One `webhook.test` now, outside the order of events and before any transaction: a receiver may take its time.
+
+    None where the caller may not; the endpoint says why.
+    """
+    principal = await identify(context, request, _TEST, writes=False)
+    async with read_session(context.engine) as session:
+        row = await WebhookRepository(session).by_id(str(request.path_params["webhook_id"]))
+    if row is None or not principal.may(Resource.WEBHOOKS, Verb.UPDATE, row.realm_id):
+        return None
     message: dict[str, Any] = {"type": "webhook.test", "realm_id": row.realm_id, "subject": row.id, "data": {}}
-    answer = await deliver(call.context, row, f"tst_{new_id('x')[2:]}", message, call.now)
+    answer = await deliver(context, row, f"tst_{new_id('x')[2:]}", message, context.clock())
     return WebhookTested(delivered=answer.delivered, status=answer.status, error=answer.error)
+
+
+async def note_test(call: Call, webhook_id: str) -> WebhookTested:
+    row = await visible_webhook(call, webhook_id)
+    if not isinstance(call.prepared, WebhookTested):  # it was made between the two looks
+        raise NotFound("webhook", webhook_id)
+    call.audit(row.id, row.realm_id)
+    return call.prepared
 
 
 def webhook_out(row: Webhook) -> WebhookOut:
