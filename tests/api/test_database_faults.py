@@ -54,7 +54,7 @@ async def test_a_database_that_takes_no_more(master: Master, fault: Fault) -> No
     await master.context.engine.dispose()
     for number in range(40):  # until the free pages that there are have been used
         response = await master.client.post(
-            "/api/v1/users", headers=master.admin, json={"name": f"user-{number}", "subject": "x" * 255}
+            "/api/v1/groups", headers=master.admin, json={"name": f"group-{number}", "description": "x" * 200}
         )
         if response.status_code == 503:
             break
