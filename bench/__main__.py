@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m bench SUITE [--json FILE] [--runs N]`: print a table of figures and ratios."""
+"""`python -m bench SUITE [--json FILE] [--runs N] [--quick]`: print a table of figures and ratios."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.report import Row, table
 
-SUITES = ("aead", "hop", "handshake", "relay", "tunnel", "circuits")
+SUITES = ("aead", "hop", "handshake", "relay", "tunnel", "circuits", "master")
 
 
 def main() -> int:
@@ -23,13 +23,15 @@ def main() -> int:
     parser.add_argument("suite", choices=[*SUITES, "all"])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE too, as a list")
     parser.add_argument("--runs", type=int, default=3, help="runs per figure, of which the median counts (default: 3)")
+    parser.add_argument("--quick", action="store_true", help="master: shorter phases, SQLite only")
     arguments = parser.parse_args()
     for signum in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, lambda number, _: sys.exit(128 + number))  # so that what was set up is taken down
     names = SUITES if arguments.suite == "all" else (arguments.suite,)
     rows: list[Row] = []
     for name in names:
-        rows += importlib.import_module(f"bench.{name}").rows(max(1, arguments.runs))
+        options = {"quick": True} if name == "master" and arguments.quick else {}
+        rows += importlib.import_module(f"bench.{name}").rows(max(1, arguments.runs), **options)
         print(table(rows), flush=True)
     print(json.dumps(conditions(arguments.runs)))
     if arguments.json:

@@ -18,8 +18,8 @@ from veilnet.api.storage.upgrade import bring_up_to_date
 
 _TEMPLATE: Final = "veil_template"
 # Durability costs time and the data is thrown away; more connections than the replicas of any test open.
-_OPTIONS: Final = ("listen_addresses=", "fsync=off", "synchronous_commit=off", "full_page_writes=off",
-                   "max_connections=200", "shared_buffers=64MB")  # fmt: skip
+_FAST: Final = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+_OPTIONS: Final = ("listen_addresses=", "max_connections=200", "shared_buffers=64MB")
 
 
 def postgres_programs() -> Path | None:
@@ -73,14 +73,15 @@ class Cluster:
 
 
 @contextmanager
-def running_cluster(programs: Path) -> Iterator[Cluster]:
+def running_cluster(programs: Path, *, durable: bool = False) -> Iterator[Cluster]:
     directory = Path(tempfile.mkdtemp(prefix="veilpg", dir="/tmp"))
     cluster = Cluster(programs, directory)
     try:
         if os.geteuid() == 0:
             shutil.chown(directory, "postgres")
         cluster.run("initdb", "-D", f"{directory}/data", "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8")
-        options = " ".join(f"-c {option}" for option in (*_OPTIONS, f"unix_socket_directories={directory}"))
+        wanted = (*_OPTIONS, *(() if durable else _FAST), f"unix_socket_directories={directory}")
+        options = " ".join(f"-c {option}" for option in wanted)
         # -w waits until it accepts; -l takes its output away, or pg_ctl's pipe would stay open
         cluster.run("pg_ctl", "-D", f"{directory}/data", "-l", f"{directory}/log", "-o", options, "-w", "start")
         try:

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Master under a connected fleet: list pages, changes until they are pushed, CPU for a change, memory for a node.
+
+SQLite with 500, 1,000 and 2,000 nodes, then Postgres with three replicas. There are no peers in these rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import quantiles
+
+import httpx
+
+from bench.channels import LIST_PER_SECOND, Watched, at_rate
+from bench.controller import Replica, populate, replicas
+from bench.report import Row, row
+
+CHANGES_PER_SECOND = 50
+SIZES = (500, 1000, 2000)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Seconds of each phase, and nodes on Postgres; 0: none."""
+
+    idle: float
+    changes: float
+    lists: float
+    on_postgres: int
+
+
+LONG = Plan(20, 30, 40, 10_000)
+QUICK = Plan(6, 10, 10, 0)
+
+
+@dataclass(frozen=True)
+class Figures:
+    page_ms: float
+    push_ms: float
+    cpu_ms: float
+    idle_percent: float
+    kib_per_node: float
+    pushes_per_change: float
+
+
+def rows(_runs: int, *, quick: bool = False) -> list[Row]:
+    """One run: each figure is over hundreds of requests already."""
+    plan, found = QUICK if quick else LONG, []
+    costs: dict[int, float] = {}
+    for size in SIZES:
+        figures = _measure(size, plan)
+        costs[size] = figures.cpu_ms
+        found += _rows(f"SQLite, {size} nodes", figures)
+    found.append(row(f"CPU per change, {SIZES[-1]} nodes / {SIZES[0]}", "ratio", costs[SIZES[-1]] / costs[SIZES[0]]))
+    if plan.on_postgres:
+        found += _rows(f"Postgres, 3 replicas, {plan.on_postgres} nodes", _on_postgres(plan.on_postgres, plan))
+    return found
+
+
+def _rows(name: str, figures: Figures) -> list[Row]:
+    return [
+        row(f"{name}: list page of 100, p99", "ms", figures.page_ms),
+        row(f"{name}: change to push, p99", "ms", figures.push_ms),
+        row(f"{name}: CPU per change", "ms", figures.cpu_ms),
+        row(f"{name}: pushes per change", "records", figures.pushes_per_change),
+        row(f"{name}: CPU without changes", "% of a core", figures.idle_percent),
+        row(f"{name}: memory per connected node", "KiB", figures.kib_per_node),
+    ]
+
+
+def _measure(size: int, plan: Plan) -> Figures:
+    with tempfile.TemporaryDirectory(prefix="veilbench") as directory:
+        return asyncio.run(_under_load(Path(directory), size, plan))
+
+
+def _on_postgres(size: int, plan: Plan) -> Figures:
+    from tests.api.postgres import postgres_programs, running_cluster  # noqa: PLC0415 - only this part needs it
+
+    programs = postgres_programs()
+    if programs is None:
+        raise RuntimeError("needs PostgreSQL: apt-get install postgresql")
+    with running_cluster(programs, durable=True) as cluster, tempfile.TemporaryDirectory(prefix="veilbench") as place:
+        url = cluster.url(cluster.new_database())
+        return asyncio.run(_under_load(Path(place), size, plan, url, 3))
+
+
+async def _under_load(state_dir: Path, size: int, plan: Plan, url: str | None = None, count: int = 1) -> Figures:
+    _allow_files(size + 1000)
+    fleet = await populate(state_dir, size, url)
+    _say(f"{size} nodes are in the database, load {os.getloadavg()[0]:.1f}")
+    with replicas(state_dir, count) as masters:
+        before = sum(master.resident_bytes() for master in masters)
+        watched = Watched(fleet, masters)
+        limits = httpx.Limits(max_connections=64)
+        async with httpx.AsyncClient(timeout=30, limits=limits) as client:
+            try:
+                await watched.open()
+                _say(f"{size} channels are open")
+                return await _phases(watched, client, plan, masters, before)
+            finally:
+                await watched.close()
+
+
+async def _phases(
+    watched: Watched, client: httpx.AsyncClient, plan: Plan, masters: Sequence[Replica], before: int
+) -> Figures:
+    await at_rate(CHANGES_PER_SECOND, 2, lambda: watched.change(client))  # connections, caches, code
+    await asyncio.sleep(1)
+    size, memory = len(watched.fleet.members), sum(master.resident_bytes() for master in masters)
+    idle = await _cpu(masters, asyncio.sleep(plan.idle)) / plan.idle
+    watched.delays.clear()
+    count, began = int(CHANGES_PER_SECOND * plan.changes), time.monotonic()
+    busy = await _cpu(masters, _settled(at_rate(CHANGES_PER_SECOND, plan.changes, lambda: watched.change(client))))
+    own = busy - idle * (time.monotonic() - began)
+    pushes = len(watched.delays) / count
+    reading = asyncio.create_task(at_rate(LIST_PER_SECOND, plan.lists, lambda: watched.read_page(client)))
+    await at_rate(CHANGES_PER_SECOND, plan.lists, lambda: watched.change(client))
+    pages = await reading
+    await asyncio.sleep(1)
+    if watched.failed or watched.lost:
+        raise RuntimeError(f"{len(watched.failed)} requests failed, {watched.lost} channels lost: {watched.failed[:3]}")
+    return Figures(_p99_ms(pages), _p99_ms(watched.delays), 1000 * own / count, 100 * idle,
+                   (memory - before) / size / 1024, pushes)  # fmt: skip
+
+
+async def _cpu(masters: Sequence[Replica], during: Awaitable[object]) -> float:
+    """CPU seconds of all Masters."""
+    before = sum(master.cpu_seconds() for master in masters)
+    await during
+    return sum(master.cpu_seconds() for master in masters) - before
+
+
+async def _settled(work: Awaitable[object]) -> None:
+    await work
+    await asyncio.sleep(1)
+
+
+def _p99_ms(seconds: Sequence[float]) -> float:
+    return 1000 * quantiles(seconds, n=100)[98]
+
+
+def _allow_files(count: int) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < count:
+        raise RuntimeError(f"needs {count} open files, allowed are {hard}: raise it (ulimit -n)")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
