@@ -76,6 +76,7 @@ def test_a_body_from_a_file_and_from_standard_input(run: Run, served: Served, tm
 
 
 def test_completion_knows_the_commands(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")  # no shell need be our ancestor
     assert "_VEILNET_COMPLETE" in run("--show-completion", "bash").out
     monkeypatch.setenv("_VEILNET_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", "veilnet webhook r")
