@@ -18,6 +18,8 @@ KNOWN_SKIPS = (
     "no verifpal in the cache and no cargo to build it",
     "needs PostgreSQL: apt-get install postgresql",
     "no Go toolchain",
+    "needs two CPUs",
+    "liboqs-python is not installed",
     "long: run with ./run soak",
 )
 

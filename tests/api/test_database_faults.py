@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,16 @@ from sqlalchemy import event
 
 from tests.api.conftest import Database, Master
 from tests.api.postgres import Cluster
+
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+"""A database that is taken away leaves its drivers' sockets open until they are collected, which is done here."""
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    yield
+    gc.collect()
+
 
 Fault = Callable[[Master], None]
 

@@ -81,9 +81,15 @@ def make_engine(url: str) -> AsyncEngine:
     if found.get_backend_name() == "postgresql":
         arguments = {"timeout": 5, "server_settings": _POSTGRES_SETTINGS}
         return create_async_engine(
-            found, pool_size=10, max_overflow=10, pool_timeout=5, pool_pre_ping=True, connect_args=arguments
+            found,
+            pool_size=10,
+            max_overflow=10,
+            pool_timeout=5,
+            pool_pre_ping=True,
+            connect_args=arguments,
+            hide_parameters=True,
         )
-    engine = create_async_engine(found)
+    engine = create_async_engine(found, hide_parameters=True)  # bound values would reach the log with an error
     event.listen(engine.sync_engine, "connect", _sqlite_connect)
     event.listen(engine.sync_engine, "begin", _sqlite_begin)
     return engine
