@@ -7,6 +7,7 @@ share that file, as they share the CA keys.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from pathlib import Path
 from typing import Final
@@ -34,12 +35,20 @@ class Sealer:
         """Raises SetupError when it was sealed under another key."""
         try:
             return self._ready().decrypt(sealed[:_NONCE_LEN], sealed[_NONCE_LEN:], purpose)
-        except InvalidTag as error:
+        except (InvalidTag, ValueError) as error:
             raise SetupError(f"{self._path} is not the key that sealed this: restore it from the backup") from error
 
     def _ready(self) -> ChaCha20Poly1305:
         if self._cipher is None:
             if not self._path.exists():
-                write_private(self._path, secrets.token_bytes(_KEY_LEN))
+                self._make()
             self._cipher = ChaCha20Poly1305(self._path.read_bytes())
         return self._cipher
+
+    def _make(self) -> None:
+        """Two replicas may be here at once: the first key stays, and both read that one."""
+        own = self._path.with_name(f".{self._path.name}.{secrets.token_hex(8)}")
+        write_private(own, secrets.token_bytes(_KEY_LEN))
+        with contextlib.suppress(FileExistsError):
+            self._path.hardlink_to(own)
+        own.unlink()
