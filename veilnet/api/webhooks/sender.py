@@ -14,6 +14,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 import httpx
@@ -146,7 +147,7 @@ async def deliver(context: Context, row: Webhook, message_id: str, message: Mapp
         headers |= {"Content-Type": "application/json", "Host": address.host, "User-Agent": "VeilNet-Master"}
         extensions = {"sni_hostname": address.host.partition(":")[0]}
         async with (
-            httpx.AsyncClient(verify=ssl.create_default_context(), timeout=TIMEOUT, trust_env=False) as client,
+            httpx.AsyncClient(verify=_trust(), timeout=TIMEOUT, trust_env=False) as client,
             asyncio.timeout(TIMEOUT),
             client.stream("POST", address.url, content=body, headers=headers, extensions=extensions) as response,
         ):
@@ -154,6 +155,12 @@ async def deliver(context: Context, row: Webhook, message_id: str, message: Mapp
             return Answer(delivered, response.status_code, None if delivered else f"status {response.status_code}")
     except (TargetRefused, httpx.HTTPError, TimeoutError, OSError) as error:
         return Answer(False, None, f"{type(error).__name__}: {error}"[:200])
+
+
+@cache
+def _trust() -> ssl.SSLContext:
+    """Reading the system's certificates takes tens of milliseconds of the one event loop: once."""
+    return ssl.create_default_context()
 
 
 async def _note(context: Context, row: Webhook, event: OutboxEvent, answer: Answer) -> None:
