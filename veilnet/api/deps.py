@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from veilnet.api.context import Context
@@ -16,9 +13,6 @@ from veilnet.api.platform.access import NODE, identify
 def get_context(connection: HTTPConnection) -> Context:
     context: Context = connection.app.state.context
     return context
-
-
-ContextDep = Annotated[Context, Depends(get_context)]
 
 
 async def require_node(connection: HTTPConnection) -> Node:

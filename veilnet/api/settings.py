@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from veilnet.api.platform.rate_limit import RateSettings
 from veilnet.files import private_directory, write_private
 
-DEFAULT_STATE_DIR: Final = Path("/var/lib/veilnet/master")
 DAY: Final = 86400
 
 

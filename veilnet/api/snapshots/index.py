@@ -102,9 +102,6 @@ class DirectoryIndex:
         for other in facts.edges:
             yield self._listed_by[other]
 
-    def is_guardian(self, node_id: bytes) -> bool:
-        return node_id in self._guardians
-
     def sight(self, node_id: bytes) -> set[bytes]:
         """Nodes that this one is told of."""
         viewer = self.facts.get(node_id)
