@@ -64,7 +64,7 @@ class Peers:
         return self._responder
 
     def _admit(self, mode: Mode, peer: bytes) -> bool:
-        """Edges decide about links, the policy about streams. Who is refused hears nothing, as if it were unknown."""
+        """Edges decide about links, the policy about streams. Who is refused gets no reply from here on."""
         # ID8
         if mode is Mode.LINK and not self._core.may_link(peer):
             self._core.count("refused_no_edge")

@@ -65,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _up(arguments: argparse.Namespace) -> int:
     if arguments.backend == "vagrant":
+        if arguments.wires:
+            raise LabError("--wires is for namespaces: machines have no emulator between them")
         return _up_machines(arguments)
     lab = Lab(arguments.name)
     lab.up(arguments.topology, faultable=arguments.wires)
