@@ -6,7 +6,12 @@ import json
 from ipaddress import IPv4Address
 from typing import Any
 
+from sqlalchemy import select
+
 from tests.api.conftest import START, Identity, Master, node_headers
+from veilnet.api.db import read_session, write_session
+from veilnet.api.nodes.repository import NodeRepository
+from veilnet.api.snapshots.models import DirectoryChange
 
 
 async def test_nodes_are_listed_without_anything_to_impersonate_them(master: Master) -> None:
@@ -93,3 +98,22 @@ async def test_labels_are_merged_and_a_null_takes_one_away(master: Master) -> No
     changed = await master.change("PATCH", path, json={"labels": {"rack": None, "row": "b"}})
     assert changed["labels"] == {"site": "x", "row": "b"}
     await master.change("PATCH", path, json={"labels": {"BAD KEY": "x"}}, status=422)
+
+
+async def test_a_node_that_connects_or_is_labelled_changes_nothing_for_others(master: Master) -> None:
+    """An administrator's If-Match still fits after a node came and went; neither that nor labels are signed anew."""
+    await master.realm()
+    path = f"/nodes/{(await master.enrol('one'))['id']}"
+    etag = (await master.client.get(f"/api/v1{path}", headers=master.admin)).headers["etag"]
+
+    async def waiting() -> int:
+        async with read_session(master.context.engine) as session:
+            return len(list(await session.scalars(select(DirectoryChange))))
+
+    before = await waiting()
+    async with write_session(master.context.engine, master.context.hub) as session:
+        await NodeRepository(session).touch(path.rpartition("/")[2], master.clock.now)
+    assert (await master.request("GET", path))["last_seen_at"] is not None
+    labelled = await master.change("PATCH", path, etag=etag, json={"labels": {"rack": "r7"}})
+    assert labelled["labels"] == {"rack": "r7"}
+    assert await waiting() == before

@@ -142,6 +142,4 @@ async def _is_revoked(context: Context, row_id: str) -> bool:
 
 async def _touch(context: Context, row_id: str) -> None:
     async with write_session(context.engine, context.hub) as session:
-        row = await NodeRepository(session).by_id(row_id)
-        if row is not None:
-            row.last_seen_at = context.clock()
+        await NodeRepository(session).touch(row_id, context.clock())

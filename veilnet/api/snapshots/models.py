@@ -74,6 +74,7 @@ _NOT_IN_RECORD: Final = {
     "certificate_not_after",
     "certificate_serial",
     "credential_hash",
+    "labels",
     "last_seen_at",
     "row_version",
 }
