@@ -404,6 +404,9 @@ async def test_late_node_comes_back_within_its_grace_and_not_after(master: Maste
     master.clock.now += settings.certificate_seconds + settings.grace_seconds + 1
     refused = await master.request("GET", "/node/snapshot", headers=headers, status=403)
     assert refused["code"] == "certificate-lapsed"
+    later = identity.descriptor(serial=3, now=master.clock.now)
+    refused = await master.request("PUT", "/node/descriptor", json=later, headers=headers, status=403)
+    assert refused["code"] == "certificate-lapsed"
 
 
 async def test_master_whose_clock_went_back_signs_nothing(master: Master) -> None:

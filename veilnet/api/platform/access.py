@@ -15,6 +15,7 @@ from veilnet.api.access.service import REFUSED, TOUCH_SECONDS, api_token_of, nod
 from veilnet.api.context import Context
 from veilnet.api.db import read_session, write_session
 from veilnet.api.errors import ApiError, Forbidden, Unauthorized
+from veilnet.api.nodes.models import Node
 from veilnet.api.platform.principal import Principal, anonymous
 from veilnet.api.platform.roles import RealmIds, Resource, Verb, scope_name
 
@@ -71,7 +72,16 @@ async def identify(context: Context, connection: HTTPConnection, rule: Rule, *, 
 async def _node(context: Context, text: str, source: str) -> Principal:
     async with read_session(context.engine) as session:
         node = await node_of(session, text)
+    _check_grace(node, context)
     return Principal("node", node.id, node.name, node=node, source=source)
+
+
+def _check_grace(node: Node, context: Context) -> None:
+    """A node may come late, but not for ever."""
+    late = context.clock() - node.certificate_not_after - context.settings.grace_seconds
+    if late > 0:
+        detail = f"node {node.name}'s certificate ended too long ago: revoke it and enrol the host again"
+        raise Forbidden("certificate-lapsed", detail)
 
 
 async def _administrator(context: Context, text: str, source: str) -> Principal:

@@ -21,8 +21,7 @@ from starlette.requests import HTTPConnection
 from veilnet.api.context import Context
 from veilnet.api.db import read_session, write_session
 from veilnet.api.deps import get_context, require_node
-from veilnet.api.errors import ApiError, Forbidden, error_response
-from veilnet.api.nodes.models import Node
+from veilnet.api.errors import ApiError, error_response
 from veilnet.api.nodes.repository import NodeRepository
 from veilnet.api.platform.access import NODE
 from veilnet.api.platform.call import CallDep
@@ -45,7 +44,6 @@ def get_feeds(connection: HTTPConnection) -> Feeds:
 async def get_snapshot(call: CallDep, connection: HTTPConnection) -> dict[str, Any]:
     """Everything that this node may see: the realm's head and its records."""
     node = call.node
-    check_grace(node, call.context)
     feed, head, texts = get_feeds(connection).of(node.realm_id), None, []
     await feed.turn(due=True)
     with feed.join(bytes.fromhex(node.node_id), 0) as channel:
@@ -62,7 +60,6 @@ async def channel(socket: WebSocket, since: Annotated[int, Query(ge=0)] = 0) -> 
     context = get_context(socket)
     try:
         node = await require_node(socket)
-        check_grace(node, context)
     except ApiError as error:
         await socket.send_denial_response(error_response(error))
         return
@@ -80,14 +77,6 @@ async def channel(socket: WebSocket, since: Annotated[int, Query(ge=0)] = 0) -> 
             with contextlib.suppress(asyncio.CancelledError):
                 await reader
     await _touch(context, node.id)
-
-
-def check_grace(node: Node, context: Context) -> None:
-    """A node may come late, but not for ever."""
-    late = context.clock() - node.certificate_not_after - context.settings.grace_seconds
-    if late > 0:
-        detail = f"node {node.name}'s certificate ended too long ago: revoke it and enrol the host again"
-        raise Forbidden("certificate-lapsed", detail)
 
 
 async def _push(socket: WebSocket, context: Context, feed: Feed, channel: Channel, row_id: str) -> None:
