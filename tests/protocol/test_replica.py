@@ -3,23 +3,18 @@
 
 from __future__ import annotations
 
-import copy
-import json
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from tests.protocol.realm import NOW, Node, Realm, public
+from tests.protocol.realm import NOW, Node
+from tests.protocol.replicas import C1, C2, DEV, EU, G1, G2, G3, REALM, STRANGERS, names, replica
 from veilnet.protocol import directory as d
 from veilnet.protocol.envelope import read_envelope, sign_document, strict_json
 from veilnet.protocol.policy import read_policy
 from veilnet.protocol.records import (
     ENTRY_CONTEXT,
-    HEAD_CONTEXT,
     RECORD_MAX,
     Entry,
     edge_owner,
@@ -29,26 +24,6 @@ from veilnet.protocol.records import (
     sign_entry,
 )
 from veilnet.protocol.replica import FORGET_AFTER, Replica
-from veilnet.protocol.trust import ForkedRealm, Trust, sign_succession
-
-REALM = Realm()
-G1, G2, G3 = (Node(REALM, number) for number in (1, 2, 3))
-C1, C2 = Node(REALM, 4, "conflux"), Node(REALM, 5, "conflux")
-DEV, EU = Node(REALM, 6, "conflux", "dev"), Node(REALM, 7, "conflux", "eu")
-STRANGERS = Realm()
-
-
-def replica(own: Node = G1, *records: dict[str, Any], head: dict[str, str] | None = None) -> Replica:
-    found = Replica(REALM.trust, own.id)
-    found.take_head(head or REALM.head(), NOW)
-    for record in records:
-        found.take_record(record, NOW)
-    return found
-
-
-def names(found: Replica, now: int = NOW) -> set[str]:
-    return {node.name for node in found.directory(now).nodes.values()}
-
 
 # ---- what counts -------------------------------------------------------------------------------------------------
 
@@ -249,222 +224,3 @@ def test_old_records_are_forgotten_by_signed_time_alone() -> None:
     assert found.forget() == []
     found.take_head(REALM.head(3, issued=NOW + FORGET_AFTER + 1), NOW + FORGET_AFTER)
     assert found.forget() == [G2.id]
-
-
-# ---- rotation ----------------------------------------------------------------------------------------------------
-
-
-def rotating() -> tuple[Realm, list[Node], Replica]:
-    realm = Realm()
-    nodes = [Node(realm, 1), Node(realm, 2)]
-    found = Replica(realm.trust, nodes[0].id)
-    found.take_head(realm.head(), NOW)
-    for node in nodes:
-        found.take_record(node.record(), NOW)
-    realm.keys.append(MLDSA65PrivateKey.generate())
-    return realm, nodes, found
-
-
-def test_ca_is_rotated_without_losing_a_node() -> None:
-    realm, (one, two), found = rotating()
-    early = two.record(2, signer=1)
-    with pytest.raises(d.WrongSigner):
-        found.take_record(early, NOW)
-    found.take_head(realm.head(2, signer=0), NOW)  # announced by the old key
-    assert found.take_record(early, NOW) == two.id  # both count
-    assert names(found) == {"node-1", "node-2"}
-    found.take_head(realm.head(3, signer=1), NOW)
-    assert found.take_record(one.record(3, signer=1, cert_signer=0), NOW) == one.id
-    assert names(found) == {"node-1", "node-2"}
-    found.take_record(one.record(4, signer=1), NOW)
-    realm.retired = 1
-    found.take_head(realm.head(5, signer=1), NOW)
-    assert names(found) == {"node-1", "node-2"}
-    with pytest.raises(d.WrongSigner, match="is retired"):
-        found.take_record(two.record(6, signer=0), NOW)
-    with pytest.raises(d.WrongSigner, match="is retired"):
-        found.take_head(realm.head(6, signer=0), NOW)
-
-
-def test_node_that_was_away_follows_the_chain() -> None:
-    realm, (one, _), found = rotating()
-    realm.keys += [MLDSA65PrivateKey.generate() for _ in range(3)]
-    realm.retired = 4
-    found.take_head(realm.head(9), NOW)
-    assert names(found) == set()
-    found.take_record(one.record(9), NOW)
-    assert names(found) == {"node-1"}
-    assert found.trust.keys == tuple(map(public, realm.keys))
-
-
-def test_retired_certificate_leaves_even_under_a_new_entry() -> None:
-    realm, (one, two), found = rotating()
-    found.take_head(realm.head(2), NOW)
-    found.take_record(one.record(2, cert_signer=0), NOW)
-    realm.retired = 1
-    found.take_head(realm.head(3), NOW)
-    assert names(found) == set()
-    with pytest.raises(d.WrongSigner):
-        found.take_record(two.record(4, cert_signer=0), NOW)
-
-
-@pytest.mark.parametrize("case", ["self", "fork", "serial", "shorter", "unretire", "all"])
-def test_thief_of_a_key_can_not_turn_the_chain(case: str) -> None:
-    realm, _, found = rotating()
-    realm.retired = 1
-    found.take_head(realm.head(2), NOW)
-    before = found.trust
-    thief = MLDSA65PrivateKey.generate()
-    old, new = realm.keys
-
-    def step(signer: MLDSA65PrivateKey, serial: int = 1) -> d.Envelope:
-        return sign_succession(realm=realm.id, serial=serial, key=public(thief), issued=NOW, signer=signer)
-
-    chains: dict[str, tuple[list[d.Envelope], int, type[d.DirectoryError]]] = {
-        "self": ([*realm.chain(), step(thief, 2)], 2, d.WrongSigner),
-        "fork": ([step(old)], 1, ForkedRealm),
-        "serial": ([*realm.chain(), step(new, 3)], 1, d.MalformedDocument),
-        "shorter": ([], 0, d.Rollback),
-        "unretire": (realm.chain(), 0, d.Rollback),
-        "all": (realm.chain(), 2, d.MalformedDocument),
-    }
-    chain, retired, error = chains[case]
-    realm.keys.append(thief)
-    with pytest.raises(d.DirectoryError) as caught:
-        found.take_head(realm.head(3, chain=chain, retired=retired), NOW)
-    assert caught.type is error
-    assert found.trust == before
-    assert found.head is not None and found.head.version == 2
-
-
-def test_trust_is_kept_only_with_a_signed_head() -> None:
-    """A right chain under a head that nobody signed changes nothing."""
-    realm, _, found = rotating()
-    head = realm.head(2)
-    forged = {**head, "sig": realm.head(3)["sig"]}
-    with pytest.raises(d.BadSignature):
-        found.take_head(forged, NOW)
-    assert len(found.trust.keys) == 1
-
-
-def test_root_must_be_the_key_that_the_realm_id_names() -> None:
-    with pytest.raises(d.WrongSigner):
-        Trust.root(public(REALM.keys[0]), STRANGERS.id)
-
-
-# ---- hostile bytes -----------------------------------------------------------------------------------------------
-
-LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.binary(max_size=8).map(bytes.hex)
-
-
-@given(
-    st.dictionaries(
-        st.sampled_from(["realm", "node", "version", "issued", "cert", "descriptor", "edges", "until"]),
-        LEAVES | st.just(REALM.id.hex()) | st.lists(LEAVES, max_size=3),
-    )
-)
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_signed_nonsense_entries_raise_nothing_else(payload: dict[str, Any]) -> None:
-    record = {**G2.record(2), "entry": sign_document(payload, REALM.keys[0], ENTRY_CONTEXT).as_json()}
-    with pytest.raises(d.DirectoryError):
-        replica().take_record(record, NOW)
-
-
-@given(
-    st.dictionaries(
-        st.sampled_from(["realm", "version", "issued", "expires", "settings", "policy", "ca", "retired"]),
-        LEAVES | st.just(REALM.id.hex()) | st.lists(LEAVES, max_size=3) | st.dictionaries(st.text(max_size=3), LEAVES),
-    )
-)
-@settings(deadline=None)
-def test_signed_nonsense_heads_raise_nothing_else(payload: dict[str, Any]) -> None:
-    found = Replica(REALM.trust, G1.id)
-    with pytest.raises(d.DirectoryError):
-        found.take_head(sign_document(payload, REALM.keys[0], HEAD_CONTEXT).as_json(), NOW)
-
-
-@given(st.data())
-@settings(deadline=None)
-def test_any_change_of_a_record_is_refused(data: st.DataObject) -> None:
-    record = copy.deepcopy(RECORD)
-    part = data.draw(st.sampled_from(["entry", "cert", "descriptor"]))
-    name = data.draw(st.sampled_from(["payload", "sig", "key"]))
-    text = record[part][name]
-    place = data.draw(st.integers(0, len(text) - 1))
-    new = data.draw(st.sampled_from("0aA/="))
-    record[part][name] = text[:place] + new + text[place + 1 :]
-    found = replica(G1, G1.record())
-    if record == RECORD:
-        return
-    with pytest.raises(d.DirectoryError):
-        found.take_record(record, NOW)
-    assert names(found) == {"node-1"}
-
-
-RECORD = G2.record(2)
-
-
-@given(st.binary(max_size=200) | st.recursive(LEAVES, st.lists).map(lambda value: json.dumps(value).encode()))
-@settings(deadline=None)
-def test_arbitrary_bytes_raise_nothing_else(data: bytes) -> None:
-    found = replica()
-    for take in (found.take_head, found.take_record):
-        with pytest.raises(d.DirectoryError):
-            take(data, NOW)
-
-
-def test_settings_are_small_and_flat() -> None:
-    for bad in (
-        {"a": [1]},
-        {"a": "x" * 257},
-        {"a": 10**4000},
-        {"a": True},
-        {str(i): i for i in range(65)},
-        {"x" * 65: 1},
-    ):
-        with pytest.raises(d.MalformedDocument):
-            Replica(REALM.trust, G1.id).take_head(REALM.head(settings=bad), NOW)
-
-
-STEPS: list[tuple[str, int, dict[str, Any]]] = [
-    ("head", 1, REALM.head(1)),
-    ("head", 2, REALM.head(2, policy=read_policy({"default": "none"}))),
-    ("head", 3, REALM.head(3)),
-    *(
-        (name, version, node.record(version, serial=version))
-        for name, node in (("g1", G1), ("g2", G2))
-        for version in (1, 2, 4)
-    ),
-    ("g2", 3, G2.gone(3)),
-    ("g3", 5, G3.gone(5)),
-    ("g3", 4, G3.record(4)),
-]
-
-
-@given(st.lists(st.sampled_from(STEPS), max_size=24), st.lists(st.integers(-1000, 1000), min_size=24, max_size=24))
-@settings(deadline=None)
-def test_any_order_any_clock_ends_with_the_newest(
-    steps: list[tuple[str, int, dict[str, Any]]], clocks: list[int]
-) -> None:
-    """Whoever replays, drops or mixes what the CA has signed gets the newest of what arrived, and nothing older."""
-    found = Replica(REALM.trust, G1.id)
-    newest: dict[str, int] = {}
-    for (kind, version, document), clock in zip(steps, clocks, strict=False):
-        take = found.take_head if kind == "head" else found.take_record
-        known = newest.get(kind, 0)
-        if version < known:
-            with pytest.raises(d.Rollback):
-                take(document, NOW + clock)
-        else:
-            assert bool(take(document, NOW + clock)) == (version > known)
-        newest[kind] = max(known, version)
-        found.forget()
-    serials = {node.name: node.serial for node in found.directory(NOW).nodes.values()}
-    wanted = {"node-1": newest.get("g1"), "node-2": newest.get("g2"), "node-3": newest.get("g3")}
-    gone = {"node-2": 3, "node-3": 5}
-    if "head" in newest:
-        live = {name: version for name, version in wanted.items() if version and gone.get(name) != version}
-        assert serials.keys() == live.keys()
-        assert all(serials[name] == version for name, version in live.items() if name != "node-3")
-    else:
-        assert not serials
