@@ -14,7 +14,8 @@ from pyroute2 import IPRoute
 
 from veilnet.loader import dataplane, pins
 
-INSTANCE = "loadertest"
+INSTANCE = f"{os.environ.get('VEILNET_LAB_PREFIX') or f'x{os.getpid()}'}loader"
+"""This run's own, so that two runs side by side don't meet."""
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 

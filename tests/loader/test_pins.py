@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.loader.conftest import INSTANCE
 from veilnet import contract as c
 from veilnet.loader import libbpf, pins, program
 from veilnet.loader.libbpf import BpfError, MapInfo
@@ -82,9 +83,9 @@ def test_program_is_replaced_in_one_step(pin_dir: Path) -> None:
         one.pin(pin_dir)
         stale = pins.stage_program(one.fd, pin_dir, "xdp_pass")  # as an interrupted run leaves it
         staged = pins.stage_program(two.fd, pin_dir, "xdp_pass")
-        assert set(pins.program_ids("loadertest")) == {one.id, two.id}
+        assert set(pins.program_ids(INSTANCE)) == {one.id, two.id}
         pins.commit_program(staged, "xdp_pass")
-        assert pins.program_ids("loadertest") == {two.id: pin_dir / "prog_xdp_pass"}
+        assert pins.program_ids(INSTANCE) == {two.id: pin_dir / "prog_xdp_pass"}
         assert not stale.exists()
 
 
