@@ -26,6 +26,7 @@ from veilnet.api.events.endpoints import routes as events
 from veilnet.api.identity.endpoints import login_routes as login
 from veilnet.api.identity.endpoints import routes as identity_providers
 from veilnet.api.listen import listening
+from veilnet.api.logs import ensure_safe_logs
 from veilnet.api.nodes.endpoints import guardian_routes as guardians
 from veilnet.api.nodes.endpoints import own_routes as own_node
 from veilnet.api.nodes.endpoints import routes as nodes
@@ -83,6 +84,7 @@ _ROUTES: Final = (
 
 def create_app(settings: MasterSettings, clock: Callable[[], int] | None = None) -> FastAPI:
     """Application whose lifespan owns the database engine and brings the schema up to date."""
+    ensure_safe_logs()
     clock = clock or WatchedClock()
     engine = make_engine(settings.database_url)
 
