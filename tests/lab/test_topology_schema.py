@@ -112,15 +112,15 @@ def mutated(draw: st.DrawFn) -> Any:
             parent = parent[key]
         what = draw(st.sampled_from(["replace", "remove", "add"]))
         if what == "replace":
-            parent[path[-1]] = draw(_JUNK)
+            parent[path[-1]] = copy.deepcopy(draw(_JUNK))
         elif what == "remove":
             del parent[path[-1]]
         elif isinstance(parent, dict):
-            parent[draw(st.sampled_from(["colour", "delay", "mtu", "a->b", "light", "role", "Bad", "ipv4"]))] = draw(
-                _JUNK
+            parent[draw(st.sampled_from(["colour", "delay", "mtu", "a->b", "light", "role", "Bad", "ipv4"]))] = (
+                copy.deepcopy(draw(_JUNK))
             )
         else:
-            parent.append(draw(_JUNK))
+            parent.append(copy.deepcopy(draw(_JUNK)))
     return document
 
 
@@ -132,6 +132,11 @@ def test_schema_and_parser_refuse_the_same(document: Any) -> None:
 
 
 BAD = {
+    "an alias inside its own value": (
+        "  h: {role: host}",
+        "  h: &h {role: host, of: [*h]}",
+        "t.yml:11: an alias (*name) stands inside what it names; write the value out",
+    ),
     "unknown role field": ("  h: {role: host}", "  h: {role: host, udp: open}", "t.yml:11: nodes.h: unknown key 'udp'"),
     "no unit": ("delay: 20ms", "delay: 20", "t.yml:16: links[2].delay: a time with its unit"),
     "unit of something else": ("rate: 1.5mbit", "rate: 1.5ms", "t.yml:18: links[2].rate: a rate with its unit"),

@@ -41,6 +41,9 @@ class Item:
             raise TopologyError(f"{source}:{line}: not YAML: {error.problem}") from error
         except yaml.YAMLError as error:
             raise TopologyError(f"{source}:1: not YAML: {error}") from error
+        except RecursionError as error:
+            raise TopologyError(f"{source}:1: nested too deeply to be a {name}") from error
+        _refuse_cycles(source, root, ())
         return cls(source, root, name, root=True)
 
     def error(self, why: str, *, structural: bool = False) -> TopologyError:
@@ -105,3 +108,16 @@ class Item:
                 raise key.error(f"duplicate key {key.value!r}")
             seen.add(key.value)
             yield key, child
+
+
+def _refuse_cycles(source: str, node: yaml.Node | None, above: tuple[int, ...]) -> None:
+    """YAML lets an alias stand inside what it names; a tree of items can't. Raises TopologyError."""
+    if not isinstance(node, yaml.CollectionNode):
+        return
+    if id(node) in above:
+        line = node.start_mark.line + 1
+        raise TopologyError(f"{source}:{line}: an alias (*name) stands inside what it names; write the value out")
+    inside = (*above, id(node))
+    for child in node.value:
+        for each in child if isinstance(child, tuple) else (child,):
+            _refuse_cycles(source, each, inside)
