@@ -43,7 +43,16 @@ def clock_fault(clock: Callable[[], int], signed_at: int) -> str:
     if isinstance(clock, WatchedClock) and (fault := clock.fault):
         return fault
     behind = signed_at - clock()
-    if behind > JUMP_MAX and not os.environ.get(ACCEPT):
+    if behind > JUMP_MAX and not _accepted():
         remedy = f"set it, or start the Master with {ACCEPT}=1 if it is right now and was wrong then"
         return f"clock-suspect: the Master's clock is {behind} s behind what it has signed; {remedy}"
     return ""
+
+
+def signed_in_a_future_that_was_none(clock: Callable[[], int], signed_at: int) -> bool:
+    """The operator says that the clock was wrong when it signed last, and is right now."""
+    return _accepted() and signed_at - clock() > JUMP_MAX
+
+
+def _accepted() -> bool:
+    return bool(os.environ.get(ACCEPT))

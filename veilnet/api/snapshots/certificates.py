@@ -46,13 +46,15 @@ def renew_at(row: Node, now: int, seconds: int) -> int:
 
 def is_due(row: Node, authority: Authority, now: int, seconds: int) -> bool:
     """Whether the certificate no longer says what it should, is another key's, or is old."""
-    if row.certificate["key"] != authority.signer or not _says(row):
+    if row.certificate["key"] != authority.signer or not _says(row, now):
         return True
     return now >= renew_at(row, now, seconds)
 
 
-def _says(row: Node) -> bool:
+def _says(row: Node, now: int) -> bool:
     envelope = read_envelope(row.certificate)
     fields = Fields(strict_json(envelope.payload, len(envelope.payload)), "certificate")
+    if fields.integer("not_before") > now:
+        return False  # made by a clock that was ahead
     stated = (fields.text("name"), fields.texts("roles", 8), fields.texts("taints", 64), fields.text("ipv4"))
     return stated == (row.name, frozenset(row.roles), frozenset(row.taints), row.ipv4)

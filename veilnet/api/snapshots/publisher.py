@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from veilnet.api.clock import ACCEPT, clock_fault
+from veilnet.api.clock import clock_fault, signed_in_a_future_that_was_none
 from veilnet.api.context import Context
 from veilnet.api.db import read_session, write_session
 from veilnet.api.errors import ClockSuspect
@@ -63,7 +62,10 @@ async def _waiting(context: Context, realm_id: str) -> bool:
     async with read_session(context.engine) as session:
         directory = DirectoryRepository(session)
         head = await directory.head(realm_id)
-        return head is None or head.renew_at <= context.clock() or bool(await directory.changes(realm_id, 1))
+        if head is None or head.renew_at <= context.clock():
+            return True
+        wrong = signed_in_a_future_that_was_none(context.clock, head.signed_at)
+        return wrong or bool(await directory.changes(realm_id, 1))
 
 
 class _Batch:
@@ -97,7 +99,8 @@ class _Batch:
             raise ClockSuspect(fault)
         if head is None:
             return
-        if self._now < signed_at - CLOCK_SKEW and os.environ.get(ACCEPT):  # all of it is from a future that was none
+        if signed_in_a_future_that_was_none(self._context.clock, signed_at):
+            await self._directory.invalidate(self._realm_id)
             alive = await self._nodes.alive(self._realm_id)
             await self._directory.mark(self._realm_id, [None, *(row.id for row in alive)])
         head.signed_at = self._now

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-from sqlalchemy import delete, insert, or_, select
+from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from veilnet.api.nodes.models import Node
@@ -61,6 +61,11 @@ class DirectoryRepository:
         waiting = (Node.revoked_at.is_(None), Node.approved_at.is_not(None), DirectoryRecord.node_id.is_(None))
         query = query.where(Node.realm_id == realm_id, *waiting)
         return list(await self.session.scalars(query))
+
+    async def invalidate(self, realm_id: str) -> None:
+        """No record counts as up to date: what is marked next is signed anew, whatever it says."""
+        query = update(DirectoryRecord).where(DirectoryRecord.realm_id == realm_id, ~DirectoryRecord.gone)
+        await self.session.execute(query.values(content=""))
 
     async def signed_by_others(self, realm_id: str, signer: str) -> int:
         query = select(DirectoryRecord.node_id).where(
