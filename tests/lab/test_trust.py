@@ -94,6 +94,10 @@ def test_ca_is_rotated_under_a_flow_and_no_frame_is_lost(fleet: Fleet, admin: Ad
             print(f"every record signed by the new CA key after {took:.1f} s")
     states = [key["state"] for key in admin.call("GET", f"/realms/{REALM}/ca")["keys"]]
     assert states == ["retired"] * rotations + ["active"]
+    wait(lambda: fleet.status("c1")["trust"]["retired"] == rotations, LIMIT)
+    told = fleet.status("c1")
+    assert len(told["trust"]["ca_keys"]) == rotations + 1 and told["master"]["connected"]
+    assert told["clock_fault"] is None and told["refused"] == {}
     master_settings(fleet)  # a Master that starts anew goes on with the new key
     connect(fleet, "c3")
 

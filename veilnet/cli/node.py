@@ -106,7 +106,7 @@ def _short(value: Any) -> str:
     """One line of a status value: counts instead of long lists."""
     if isinstance(value, dict):
         return ", ".join(f"{key} {_short(item)}" for key, item in value.items()) or "none"
-    return f"{len(value)}" if isinstance(value, list) else str(value)
+    return f"{len(value)}" if isinstance(value, list) else "none" if value is None else str(value)
 
 
 def ping(

@@ -50,7 +50,7 @@ def configure_logging(verbose: bool) -> None:
 async def serve(options: argparse.Namespace) -> None:
     files = NodeFiles(options.state_dir)
     client = MasterClient(files)
-    shell = Shell(options.instance, files.node_keys(), tuple(options.nic), options.knock_port)
+    shell = Shell(options.instance, files.node_keys(), tuple(options.nic), options.knock_port, client.status)
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)

@@ -33,6 +33,7 @@ from veilnet.protocol.directory import (
     Endpoint,
     WrongSigner,
     fingerprint,
+    key_id,
     read_envelope,
     verify_certificate,
 )
@@ -144,8 +145,7 @@ class Resync(NodeError):  # noqa: N818 - named as what has to be done
 
 
 class MasterClient:
-    """`snapshots` for ever; `publish` new endpoints. `connected`, `last_error`, `clock_fault` and `version` are for
-    status."""
+    """`snapshots` for ever; `publish` new endpoints; `status` for whoever asks."""
 
     def __init__(self, files: NodeFiles, clock: Clock = unix_now, rng: random.Random | None = None) -> None:
         self._files = files
@@ -169,6 +169,22 @@ class MasterClient:
     @property
     def version(self) -> int:
         return self.replica.version
+
+    def status(self) -> dict[str, Any]:
+        """What `veilnet status` tells of Master, clocks, the realm's keys and documents that did not verify."""
+        trust, head = self.replica.trust, self.replica.head
+        fault = self.clock_fault if self.connected else self.replica.clock_fault(self._clock())
+        return {
+            "master": {"url": self._info.url, "connected": self.connected, "last_error": self.last_error or None},
+            "clock_fault": fault or None,
+            "trust": {
+                "ca_keys": [key_id(key).hex() for key in trust.keys],
+                "retired": trust.retired,
+                "head_version": head.version if head else None,
+                "head_expires": head.expires if head else None,
+            },
+            "refused": dict(sorted(self.refused.items())),
+        }
 
     async def snapshots(self) -> AsyncGenerator[Directory, None]:
         """Verified directories: the last one from disk, then one for each change that the Master sends. Never ends."""

@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Interface, ip_address
 from pathlib import Path
@@ -110,7 +110,15 @@ class Sockets:
 class Shell:
     """One instance's key daemon over a data plane that is up."""
 
-    def __init__(self, instance: str, keys: NodeKeys, nic_names: tuple[str, ...], knock_port: int) -> None:
+    def __init__(
+        self,
+        instance: str,
+        keys: NodeKeys,
+        nic_names: tuple[str, ...],
+        knock_port: int,
+        facts: Callable[[], dict[str, Any]] = dict,
+    ) -> None:
+        """`facts` are added to `status`: what others than the engine know."""
         self._instance, self._nic_names = instance, nic_names
         self.plane = BpfPlane(pins.instance_dir(instance))
         self._knock_port = knock_port or self.plane.maps.config.knock_port
@@ -122,8 +130,7 @@ class Shell:
         self._timer: asyncio.TimerHandle | None = None
         self._wall = 0.0
         self._ready = False
-        self.facts: dict[str, Any] = {}
-        """Added to `status`: what others than the engine know."""
+        self._facts = facts
 
     # ---- actions -------------------------------------------------------------------------------------------------
 
@@ -231,7 +238,7 @@ class Shell:
             if command == "paths":
                 return {"paths": self._paths()}
             return (
-                self.engine.snapshot() | {"events_dropped": self._ring.dropped} | self.facts
+                self.engine.snapshot() | {"events_dropped": self._ring.dropped} | self._facts()
                 if command == "status"
                 else {"error": f"unknown {command!r}"}
             )
