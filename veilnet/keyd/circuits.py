@@ -10,6 +10,7 @@ from itertools import count
 from veilnet.contract import CIRCUIT_END, CIRCUIT_F_HS_GRACE, CIRCUIT_LOCAL
 from veilnet.keyd import dataplane
 from veilnet.keyd.core import Core
+from veilnet.keyd.create import Creator
 from veilnet.keyd.dial import Dial, Requests
 from veilnet.keyd.link import Link
 from veilnet.keyd.links import Links
@@ -20,7 +21,7 @@ from veilnet.keyd.store import Kind, Record
 from veilnet.protocol.errors import LocalError, Reason, RemoteError
 from veilnet.protocol.handshake import Mode, parse_kind
 from veilnet.protocol.knock import KnockSchedule, open_body, seal_body
-from veilnet.protocol.messages import Create, Created, Destroy, Extend, Extended, Message, Refused
+from veilnet.protocol.messages import Created, Destroy, Extend, Extended, Message, Refused
 from veilnet.protocol.session import Session
 
 _serial = count()
@@ -58,8 +59,9 @@ class Events:
 
 
 class Circuits:
-    def __init__(self, core: Core, peers: Peers, requests: Requests, links: Links) -> None:
+    def __init__(self, core: Core, peers: Peers, requests: Requests, links: Links, creator: Creator) -> None:
         self._core, self._peers, self._requests, self._links = core, peers, requests, links
+        self._creator = creator
         self.by_label: dict[int, Circuit] = {}
         self.building: set[Circuit] = set()
         self.events = Events()
@@ -83,15 +85,24 @@ class Circuits:
             self.fail(circuit, "circuit_no_link", circuit.path[0])
             return
         circuit.state = step(CIRCUIT, circuit.state, CircuitEvent.LINKED)
-        circuit.link, circuit.label = link, self._core.take_label()
-        link.labels.add(circuit.label)
+        circuit.label = self._core.take_label()
         self.by_label[circuit.label] = circuit
-        self._core.plane.put_circuit(circuit.label, dataplane.Circuit(CIRCUIT_LOCAL, link.index))
-        circuit.request = self._requests.start(
-            lambda request: self._links.send(link, Create(request, circuit.label)),
+        self._place(circuit, link)
+        self._creator.start(
+            link,
+            circuit.label,
+            lambda new: self._place(circuit, new),
             lambda answer: self._created(circuit, answer),
             lambda: self.fail(circuit, "circuit_create_timeout", circuit.path[0]),
         )
+
+    def _place(self, circuit: Circuit, link: Link) -> None:
+        """Its way back ends on `link`."""
+        if circuit.link is not None:
+            circuit.link.labels.discard(circuit.label)
+        circuit.link = link
+        link.labels.add(circuit.label)
+        self._core.plane.put_circuit(circuit.label, dataplane.Circuit(CIRCUIT_LOCAL, link.index))
 
     def _created(self, circuit: Circuit, answer: object) -> None:
         if not isinstance(answer, Created):
@@ -251,6 +262,7 @@ class Circuits:
         self.building.discard(circuit)
         core.timers.cancel(("build", circuit.number), ("grace", circuit.label))
         self._requests.cancel(circuit.request)
+        self._creator.cancel(circuit.label)
         if circuit.dial is not None:
             circuit.dial.close()
         self._drop_session(circuit)

@@ -10,7 +10,7 @@ from veilnet.keyd.circuits import Circuit, Circuits
 from veilnet.keyd.core import Core
 from veilnet.keyd.peers import Peers
 from veilnet.keyd.state import Circuit as State
-from veilnet.keyd.stream import Demand, Done
+from veilnet.keyd.stream import Demand, Done, Stream
 from veilnet.keyd.waiting import PacketQueue
 from veilnet.protocol.paths import choose_path
 
@@ -39,9 +39,19 @@ class Builder:
         elif done is not None:
             demand.waiters.append(done)
 
+    def detour(self, stream: Stream, done: Done | None = None) -> None:
+        """What we send on it is not answered: want another beside it, around its Guardians if we know them."""
+        if stream.peer not in self._demands:
+            self._core.count("stream_detour")
+            for node in stream.carrier.path[1:-1] if isinstance(stream.carrier, Circuit) else ():
+                self._punish(node, SHARED_BLAME)
+        self.want(stream.peer, done)
+
     def penalties(self) -> Mapping[bytes, float]:
+        """By node id, fading: of two that failed the one whose failure is longer ago is the better guess."""
         self._penalties = {node: entry for node, entry in self._penalties.items() if entry[1] > self._core.now}
-        return {node: weight for node, (weight, _) in self._penalties.items()}
+        whole = self._core.settings.penalty_time
+        return {node: weight * (until - self._core.now) / whole for node, (weight, until) in self._penalties.items()}
 
     def _try(self, peer: bytes) -> None:
         demand, core = self._demands[peer], self._core
@@ -78,7 +88,7 @@ class Builder:
             self._again(circuit.path[-1], demand)
 
     def _punish(self, node: bytes, weight: float) -> None:
-        held = self._penalties.get(node, (0.0, 0.0))[0]
+        held = self.penalties().get(node, 0.0)
         self._penalties[node] = max(held, weight), self._core.after(self._core.settings.penalty_time)
 
     def _again(self, peer: bytes, demand: Demand) -> None:

@@ -24,6 +24,7 @@ from veilnet.keyd.core import (
     Settings,
     Underlay,
 )
+from veilnet.keyd.create import Creator
 from veilnet.keyd.dataplane import Addrs, DataPlane, KnockKey
 from veilnet.keyd.dial import Requests
 from veilnet.keyd.emit import EmitProber
@@ -64,8 +65,9 @@ class Engine:
         requests = Requests(self.core)
         self._requests = requests
         self.links = Links(self.core, self.peers, requests)
-        self.circuits = Circuits(self.core, self.peers, requests, self.links)
-        self.legs = Legs(self.core, self.peers, requests, self.links)
+        creator = Creator(self.core, requests, self.links)
+        self.circuits = Circuits(self.core, self.peers, requests, self.links, creator)
+        self.legs = Legs(self.core, self.peers, self.links, creator)
         self.streams = Streams(self.core, self.peers, requests, self.circuits, self.legs)
         self.emit = EmitProber(self.core, self.links, requests)
         self._reconciler = Reconciler(self.core, self.links, self.circuits, self.legs, self.streams)

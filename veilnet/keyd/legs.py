@@ -10,7 +10,7 @@ from typing import Final
 from veilnet.contract import CIRCUIT_END, CIRCUIT_F_HS_GRACE, CIRCUIT_FORWARD, CIRCUIT_LOCAL, STATES
 from veilnet.keyd import dataplane
 from veilnet.keyd.core import RETRY_MAX, Core
-from veilnet.keyd.dial import Requests
+from veilnet.keyd.create import Creator
 from veilnet.keyd.link import Link
 from veilnet.keyd.links import Links
 from veilnet.keyd.peers import Peers
@@ -43,7 +43,6 @@ class Leg:
     session: Session | None = None
     x_r: bytes = b""
     extend_id: int = 0
-    request: int = 0
     next_link: Link | None = None
     next_label: int = 0
     next_back: int = 0
@@ -63,8 +62,8 @@ class Events:
 
 
 class Legs:
-    def __init__(self, core: Core, peers: Peers, requests: Requests, links: Links) -> None:
-        self._core, self._peers, self._requests, self._links = core, peers, requests, links
+    def __init__(self, core: Core, peers: Peers, links: Links, creator: Creator) -> None:
+        self._core, self._peers, self._links, self._creator = core, peers, links, creator
         self.by_label: dict[int, Leg] = {}
         self.by_back: dict[int, Leg] = {}
         self._by_create: dict[tuple[Link, int], Leg] = {}
@@ -133,14 +132,23 @@ class Legs:
         if len(link.labels) >= self._core.settings.circuits_per_link:
             self._refuse(leg, Refusal.FULL, answer)
             return
-        leg.next_link, leg.next_back = link, self._core.take_label()
-        link.labels.add(leg.next_back)
+        leg.next_back = self._core.take_label()
         self.by_back[leg.next_back] = leg
-        leg.request = self._requests.start(
-            lambda request: self._links.send(link, Create(request, leg.next_back)),
+        self._place(leg, link)
+        self._creator.start(
+            link,
+            leg.next_back,
+            lambda new: self._place(leg, new),
             lambda created: self._next_created(leg, created, answer, hop),
             lambda: self._refuse(leg, Refusal.TIMEOUT, answer),
         )
+
+    def _place(self, leg: Leg, link: Link) -> None:
+        """It goes on over `link`."""
+        if leg.next_link is not None:
+            leg.next_link.labels.discard(leg.next_back)
+        leg.next_link = link
+        link.labels.add(leg.next_back)
 
     def _next_created(self, leg: Leg, created: object, answer: Callable[[Message], None], hop: bool) -> None:
         if not isinstance(created, Created):
@@ -177,6 +185,7 @@ class Legs:
 
     def _free_next(self, leg: Leg) -> None:
         if leg.next_back:
+            self._creator.cancel(leg.next_back)
             self.by_back.pop(leg.next_back, None)
             self._core.plane.remove_circuit(leg.next_back)
             self._core.labels.discard(leg.next_back)
@@ -285,7 +294,6 @@ class Legs:
         leg.state = step(LEG, leg.state, LegEvent.FAILED)
         core.store.drop(Kind.LEG, leg.label)
         core.timers.cancel(("grace", leg.label), ("extended", leg.label))
-        self._requests.cancel(leg.request)
         self.by_label.pop(leg.label, None)
         self._by_create.pop((leg.link, leg.out_label), None)
         core.plane.remove_circuit(leg.label)

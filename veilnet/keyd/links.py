@@ -12,6 +12,7 @@ from veilnet.keyd.budget import Budget
 from veilnet.keyd.core import Core, Nic, SendDatagram
 from veilnet.keyd.dataplane import Addrs, SealRefusedError, SipKey
 from veilnet.keyd.dial import Dial, Requests
+from veilnet.keyd.endpoints import Endpoints
 from veilnet.keyd.link import Handler, Link, LinkSlots, Waiter, origin
 from veilnet.keyd.liveness import Liveness
 from veilnet.keyd.peers import Peers
@@ -25,7 +26,6 @@ from veilnet.protocol.knock import KnockSchedule, open_body, seal_knock
 from veilnet.protocol.messages import Close, Message, Ping, Pong, Ready, Rekey, Rekeyed
 from veilnet.protocol.session import Session
 
-EPHEMERAL_PORTS = (32768, 60999)
 LINKS_PER_PEER = 8
 """More than simultaneous opens and restarts need; without a limit one member could take all links of a node."""
 
@@ -43,7 +43,7 @@ class Links:
         self.by_index: dict[int, Link] = {}
         self._by_addrs: dict[Addrs, Link] = {}
         self._dials: dict[bytes, Link] = {}
-        self._endpoint: dict[bytes, int] = {}
+        self._endpoints = Endpoints(core)
         self._control = Budget(CONTROL_RATE, CONTROL_BURST)
         self._accepts = Budget(ACCEPT_RATE, ACCEPT_BURST)
         self.handler: Handler = lambda link, message: None
@@ -75,12 +75,19 @@ class Links:
             return
         self._dials[peer].waiters.append(done)
 
+    def renew(self, peer: bytes, done: Waiter) -> None:
+        """As `to`, with a new link beside those that are up: what was asked on one of them got no answer."""
+        if peer in self._dials or self._dial(peer):
+            self._dials[peer].waiters.append(done)
+        else:
+            done(None)
+
     def _dial(self, peer: bytes) -> bool:
         core = self._core
         if not core.may_link(peer):
             core.count("dial_no_edge")
             return False
-        addrs = self._choose_addrs(peer)
+        addrs = self._endpoints.choose(peer, self._by_addrs)
         initiator = self._peers.initiator(Mode.LINK, peer)
         nic = core.underlay.nic_of(addrs.local) if addrs else None
         if addrs is None or nic is None or initiator is None:
@@ -97,22 +104,6 @@ class Links:
         )
         link.dial.start()
         return True
-
-    def _choose_addrs(self, peer: bytes) -> Addrs | None:
-        """The peer's endpoints in turn, those in an attached network first; a random source port (no socket has it)."""
-        node, underlay = self._core.node(peer), self._core.underlay
-        if node is None:
-            return None
-        reach = [(ip, port, nic) for ip, port in node.endpoints if (nic := underlay.nic_to(ip)) is not None]
-        reach.sort(key=lambda item: item[0] not in item[2].interface.network)
-        if not reach:
-            return None
-        remote, rport, nic = reach[self._endpoint.get(peer, 0) % len(reach)]
-        while True:
-            lport = self._core.randint(*EPHEMERAL_PORTS)
-            addrs = Addrs(remote, rport, nic.interface.ip, lport)
-            if lport != underlay.knock_port and addrs not in self._by_addrs:
-                return addrs
 
     def _send_knock(self, link: Link, payload: bytes) -> None:
         schedule = self._peers.schedule(link.peer)
@@ -135,7 +126,7 @@ class Links:
         self._install(link, secret)
 
     def _dial_failed(self, link: Link) -> None:
-        self._endpoint[link.peer] = self._endpoint.get(link.peer, 0) + 1
+        self._endpoints.failed(link.peer)
         self.drop(link, "link_timeout")
 
     # ---- both sides ----------------------------------------------------------------------------------------------
@@ -300,10 +291,7 @@ class Links:
         before = self._by_addrs.get(addrs)
         if before is not None:
             self.drop(before, "link_replaced")
-        held = [link for link in self.of(accepted.peer_id) if link.life is not None]
-        for other in held:
-            if other.life is not None:
-                other.life.suspect()
+        held = self._suspect(accepted.peer_id)
         if len(held) >= LINKS_PER_PEER:
             self.close(max(held, key=self._rank), "link_crowded")
         link = Link(core.take_link(), accepted.peer_id, addrs, False, State.UP, nic.ifindex, nic.mtu, core.now)
@@ -313,6 +301,14 @@ class Links:
         # first, so that the initiator knows the link to be up before anything else comes over it
         self.send(link, Ready(0))
         self._went_up(link)
+
+    def _suspect(self, peer: bytes) -> list[Link]:
+        """The links with `peer` that are up, before one more is: they are asked whether the peer still has them."""
+        held = [link for link in self.of(peer) if link.life is not None]
+        for link in held:
+            if link.life is not None:
+                link.life.suspect()
+        return held
 
     def on_control(self, index: int, body: bytes) -> None:
         """Body of a label 0 frame: control of the session, or a reply while there is none. RemoteError if neither."""
@@ -332,6 +328,7 @@ class Links:
             link.state = step(LINK, link.state, LinkEvent.READY)
             if link.dial is not None:
                 link.dial.close()
+            self._suspect(link.peer)
             self._went_up(link)
         if link.life is not None:
             link.life.heard()

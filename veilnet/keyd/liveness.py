@@ -17,6 +17,10 @@ FLOW_FRAMES: Final = 5
 FLOW_SILENCE: Final = 2.0
 FLOW_DOUBT_TIME: Final = 3.0
 """A flow that goes on from our side and has stopped from the other: seconds until we ask, and for an answer."""
+ASK_TICKS: Final = 2
+"""Ticks in which something was sent since the last sign of life: then we ask."""
+QUIET_TIME: Final = 4.0
+"""Seconds without an answer to that until the session is quiet."""
 
 
 class Liveness:
@@ -24,9 +28,12 @@ class Liveness:
     losses don't count. Dead after `ping_missed` intervals of silence.
 
     A key daemon that is down for a while answers no pings, while its data plane goes on. So only a flow both ways that
-    has broken off from the other side is a reason to give up sooner; one that never had a way back is none."""
+    has broken off from the other side is a reason to give up sooner; one that never had a way back is none.
 
-    def __init__(self, core: Core, ping: Callable[[], None]) -> None:
+    Short of that, a session that is sent on and not heard becomes `quiet`: its owner may try another way beside it and
+    keep this one meanwhile. After our own restart nothing is quiet for a while: others may have restarted too."""
+
+    def __init__(self, core: Core, ping: Callable[[], None], *, restarted: bool = False) -> None:
         self._core = core
         self._ping = ping
         self.alive = core.now
@@ -34,12 +41,16 @@ class Liveness:
         self._patience = DOUBT_TIME
         self._flow = 0
         self._gap = False
+        self._unheard = 0
+        self._asked: float | None = None
+        self._asks_from = core.after(core.settings.ping_interval) if restarted else core.now
         self._last: tuple[int, int, int] | None = None
         self._next = core.after(core.jitter(core.settings.ping_interval))
 
     def heard(self) -> None:
         self.alive = self._core.now
-        self._doubt = None
+        self._doubt = self._asked = None
+        self._unheard = 0
 
     def suspect(self, patience: float = DOUBT_TIME) -> None:
         """There is a reason to think that the other side has lost its state: ask at once."""
@@ -59,13 +70,19 @@ class Liveness:
             self._flow = (
                 min(before, FLOW_TICKS) + 1 if sent and seen[2] - last[2] >= FLOW_FRAMES else max(before - 1, 0)
             )
-        elif sent and self._flow >= FLOW_TICKS and self._core.now - self.alive >= FLOW_SILENCE:
+        elif sent:
+            self._unheard += 1
+        if not heard and sent and self._flow >= FLOW_TICKS and self._core.now - self.alive >= FLOW_SILENCE:
             self.suspect(FLOW_DOUBT_TIME)
         self._gap = not heard
 
     @property
     def suspected(self) -> bool:
         return self._doubt is not None
+
+    @property
+    def quiet(self) -> bool:
+        return self._asked is not None and self._core.now - self._asked >= QUIET_TIME
 
     def check(self) -> bool:
         """Ping if it is time to. False: dead."""
@@ -75,8 +92,10 @@ class Liveness:
             return False
         if self._doubt is not None and core.now - self._doubt >= min(self._patience, interval):
             return False
+        if self._asked is None and self._unheard >= ASK_TICKS and core.now >= self._asks_from:
+            self._asked = self._next = core.now
         if core.now >= self._next:
-            anxious = self._doubt is not None or silent > interval * 1.2
+            anxious = self._doubt is not None or self._asked is not None or silent > interval * 1.2
             self._next = core.after(core.jitter(min(interval / 5, 1.0) if anxious else interval))
             self._ping()
             if self._patience < DOUBT_TIME and self._doubt is not None:

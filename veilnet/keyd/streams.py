@@ -24,6 +24,7 @@ from veilnet.protocol.messages import Close, Message, Ping, Pong, Ready, Rekey, 
 from veilnet.protocol.session import Session
 
 CLOSE_TRIES = 4
+PING_TRIES = 4
 STREAMS_PER_PEER = 8
 """As LINKS_PER_PEER: without a limit one member could take all streams of a node."""
 ACCEPT_RATE, ACCEPT_BURST = 1.0, 32
@@ -63,14 +64,22 @@ class Streams:
         self.builder.queue.put(peer, packet)
         self.builder.want(peer)
 
-    def ping(self, peer: bytes, done: Done) -> None:
-        """Round trip to a peer over a stream, made for it if need be; `done` gets whether it answered."""
+    def ping(self, peer: bytes, done: Done, *, again: bool = True) -> None:
+        """Round trip to a peer over a stream, made for it if need be, if one does not answer over a second one too;
+        `done` gets whether it answered."""
         stream = self.best(peer)
         if stream is None:
             self.builder.want(peer, lambda up: self.ping(peer, done) if up else done(False))
             return
+
+        def failed() -> None:
+            if again:
+                self.builder.detour(stream, lambda up: self.ping(peer, done, again=False) if up else done(False))
+            else:
+                done(False)
+
         self._requests.start(
-            lambda request: self.send(stream, Ping(request)), lambda _: done(True), lambda: done(False), tries=4
+            lambda request: self.send(stream, Ping(request)), lambda _: done(True), failed, tries=PING_TRIES
         )
 
     def on_control(self, index: int, body: bytes) -> None:
@@ -84,6 +93,7 @@ class Streams:
             self.save(stream)
         if not stream.ready and isinstance(stream.carrier, Circuit):
             self._circuits.ready(stream.carrier)
+            self._suspect(stream.peer)
             self._went_up(stream)
         if stream.life is not None:
             stream.life.heard()
@@ -139,10 +149,7 @@ class Streams:
             raise RemoteError(Reason.BUDGET, "streams of one peer")
         if leg.stream:
             self._remove(self.by_index[leg.stream])
-        held = [stream for stream in self.by_index.values() if stream.peer == accepted.peer_id and stream.ready]
-        for other in held:
-            if other.life is not None:
-                other.life.suspect()
+        held = self._suspect(accepted.peer_id)
         if len(held) >= STREAMS_PER_PEER:
             self.drop(max(held, key=self._rank), "stream_crowded")
         session = Session(self._peers.provider, self._core.rng, accepted.secret, Mode.STREAM, initiator=False)
@@ -150,6 +157,14 @@ class Streams:
         stream.x_r = accepted.x_r
         self._send_ready(stream)
         self._went_up(stream)
+
+    def _suspect(self, peer: bytes) -> list[Stream]:
+        """The streams with `peer` that are up, before one more is: they are asked whether they still lead there."""
+        held = [stream for stream in self.by_index.values() if stream.peer == peer and stream.ready]
+        for stream in held:
+            if stream.life is not None:
+                stream.life.suspect()
+        return held
 
     def _repeated(self, leg: Leg, x_r: bytes) -> None:
         stream = self.by_index.get(leg.stream)
@@ -162,7 +177,7 @@ class Streams:
     def _went_up(self, stream: Stream, restored: dict[str, Any] | None = None) -> None:
         core = self._core
         stream.ready, stream.used = True, core.now
-        stream.life = Liveness(core, lambda: self._ping(stream))
+        stream.life = Liveness(core, lambda: self._ping(stream), restarted=restored is not None)
         stream.rekeying = Rekeying(
             core,
             self._requests,
@@ -333,6 +348,8 @@ class Streams:
             self.close(stream, "stream_superseded")
         else:
             rekeying.poll()
+            if life.quiet and self.best(stream.peer) is stream:
+                self.builder.detour(stream)
 
     # ---- restart -------------------------------------------------------------------------------------------------
 
