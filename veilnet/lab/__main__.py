@@ -13,11 +13,11 @@ from veilnet.lab.check import check
 from veilnet.lab.fleet import Fleet
 from veilnet.lab.journal import LabError, labs
 from veilnet.lab.lab import Lab, down_all
+from veilnet.lab.named import any_fleet
 from veilnet.lab.topology import TopologyError, builtin
 from veilnet.lab.vagrant import box
 from veilnet.lab.vagrant.fleet import MachineFleet
 from veilnet.lab.vagrant.lab import MachineLab
-from veilnet.lab.vagrant.lab import is_one as is_machines
 
 
 def main() -> int:
@@ -91,19 +91,10 @@ def _box(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _named(name: str) -> tuple[Lab, Fleet]:
-    """An existing lab of either backend, and what runs in it."""
-    lab = Lab.named(name)
-    if not is_machines(lab.directory):
-        return lab, Fleet(lab)
-    machines = MachineLab(name)
-    return machines, MachineFleet(machines)
-
-
 def _exec(arguments: argparse.Namespace) -> NoReturn:
-    lab, fleet = _named(arguments.name)
-    command = lab.command(arguments.node, arguments.command or [os.environ.get("SHELL", "/bin/sh")])
-    os.environ.update(fleet.environment(arguments.node))
+    fleet, node = any_fleet(arguments.name), arguments.node
+    command = fleet.lab.command(node, arguments.command) if arguments.command else fleet.lab.shell(node)
+    os.environ.update(fleet.environment(node))
     os.execvp(command[0], command)  # noqa: S606 - the command is the caller's own
 
 

@@ -187,6 +187,14 @@ class Lab:
             rows.append((node.name, node.role, sorted(processes.inside({number})) if number else []))
         return rows
 
+    def place(self, node: str) -> str:
+        """Where a node is, for people."""
+        return self.namespace(net.LIGHT if self.topology.nodes[node].light else node)
+
+    def shell(self, node: str) -> list[str]:
+        """The command line of a shell inside a node. Raises LabError for an unknown node."""
+        return self.command(node, [os.environ.get("SHELL", "/bin/sh")])
+
     def command(self, node: str, command: list[str]) -> list[str]:
         """The command line that runs `command` inside a node. Raises LabError for an unknown node."""
         if node not in net.spaces(self.topology):

@@ -23,8 +23,10 @@ from veilnet.lab.fleet import Fleet
 from veilnet.lab.graph import draw
 from veilnet.lab.journal import LabError, labs
 from veilnet.lab.lab import Lab
+from veilnet.lab.named import any_fleet, namespace_fleet
 from veilnet.lab.topology import load
 from veilnet.lab.topology.model import Topology
+from veilnet.lab.vagrant.fleet import MachineFleet
 
 _EVERY = 1.0
 """Seconds between two pictures of a live table."""
@@ -60,12 +62,12 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    fleet = Fleet(Lab.named(arguments.name))
+    fleet = any_fleet(arguments.name)
     return _live(lambda: status_table(fleet), once=not arguments.watch)
 
 
 def _top(arguments: argparse.Namespace) -> int:
-    fleet = Fleet(Lab.named(arguments.name))
+    fleet = any_fleet(arguments.name)
     before = [counts(fleet)]
 
     def table() -> Group:
@@ -92,20 +94,29 @@ def status_table(fleet: Fleet) -> Table:
     lab = fleet.lab
     listed = state.texts(lab)
     caption = "faults: " + "; ".join(listed[-8:]) if listed else "no faults"
-    table = Table("node", "role", "namespace", "daemon", "processes", title=f"lab {lab.name}", caption=caption)
+    table = Table("node", "role", "where", "daemon", "processes", title=f"lab {lab.name}", caption=caption)
     for node, role, pids in lab.nodes():
-        table.add_row(node, role, lab.namespace(node), _daemon(fleet, node), " ".join(map(str, pids)) or "none")
+        table.add_row(node, role, lab.place(node), _daemon(fleet, node), " ".join(map(str, pids)) or "none")
     return table
 
 
 def _daemon(fleet: Fleet, node: str) -> str:
-    if fleet.topology.nodes[node].role not in {"master", "guardian", "conflux"}:
+    if fleet.topology.nodes[node].role not in {"master", "guardian", "conflux"} or fleet.topology.nodes[node].light:
         return ""
+    if isinstance(fleet, MachineFleet) and node != fleet.topology.master.name:
+        return _daemon_of_machine(fleet, node)
     pid = nodes.daemon(fleet, node)
     if pid is None:
         return "none"
     skew = nodes.clock(pid)
     return ("frozen" if nodes.stopped(pid) else "runs") + (f", clock {skew} s" if skew else "")
+
+
+def _daemon_of_machine(fleet: Fleet, node: str) -> str:
+    try:
+        return f"runs, pid {fleet.pid(node)} in it"
+    except LabError:
+        return "none, or the machine does not answer"
 
 
 Counts = dict[str, dict[str, int]]
@@ -162,7 +173,8 @@ def _topology(what: str) -> Topology:
 
 
 def _pcap(arguments: argparse.Namespace) -> NoReturn:
-    command = pcap_command(Lab.named(arguments.name), arguments.link, arguments.output)
+    lab = namespace_fleet(arguments.name, "pcap is").lab
+    command = pcap_command(lab, arguments.link, arguments.output)
     if shutil.which("tcpdump") is None:
         raise LabError("tcpdump is not installed: run `sudo ./run setup`")
     os.execvp(command[0], [*command, *arguments.filter])  # noqa: S606 - no shell is what is wanted
@@ -184,7 +196,7 @@ def pcap_command(lab: Lab, name: str, output: Path | None) -> list[str]:
 
 
 def _shell(arguments: argparse.Namespace) -> NoReturn:
-    lab = Lab.named(arguments.name)
-    command = lab.command(arguments.node, [os.environ.get("SHELL", "/bin/sh")])
-    os.environ.update(Fleet(lab).environment(arguments.node))
+    fleet = any_fleet(arguments.name)
+    command = fleet.lab.shell(arguments.node)
+    os.environ.update(fleet.environment(arguments.node))
     os.execvp(command[0], command)  # noqa: S606 - a shell is what is wanted

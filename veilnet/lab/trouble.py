@@ -18,12 +18,12 @@ from veilnet.lab.faults.undo import undo
 from veilnet.lab.fleet import Fleet
 from veilnet.lab.journal import LabError
 from veilnet.lab.lab import Lab
+from veilnet.lab.named import namespace_fleet
 from veilnet.lab.scenario.judge import describe
 from veilnet.lab.scenario.model import Scenario
 from veilnet.lab.scenario.parse import load, shipped
 from veilnet.lab.scenario.report import Run, page
 from veilnet.lab.scenario.run import run
-from veilnet.lab.vagrant.lab import is_one as is_machines
 
 _WORDS = """\
 link A-B down | up | blackhole | plain
@@ -58,21 +58,13 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _fault(arguments: argparse.Namespace) -> int:
-    fault(_fleet(arguments.name), " ".join(arguments.words))
+    fault(namespace_fleet(arguments.name, "faults are"), " ".join(arguments.words))
     return 0
 
 
 def _undo(arguments: argparse.Namespace) -> int:
-    undo(_fleet(arguments.name))
+    undo(namespace_fleet(arguments.name, "faults are"))
     return 0
-
-
-def _fleet(name: str) -> Fleet:
-    """Raises LabError for a lab of machines, whose faults are not built."""
-    lab = Lab.named(name)
-    if is_machines(lab.directory):
-        raise LabError(f"lab {name} is of machines; faults are for labs of namespaces")
-    return Fleet(lab)
 
 
 # ---- scenarios -------------------------------------------------------------------------------------------------
@@ -95,7 +87,7 @@ def _scenario(arguments: argparse.Namespace) -> int:
 @contextmanager
 def _lab(name: str | None, scenario: Scenario, say: Callable[[str], None]) -> Iterator[Fleet]:
     if name is not None:
-        fleet = _fleet(name)
+        fleet = namespace_fleet(name, "scenarios are")
         if (found := fleet.topology.name) != Path(scenario.topology).stem:
             raise LabError(f"scenario {scenario.name} is for {scenario.topology}, lab {name} is {found}")
         yield fleet

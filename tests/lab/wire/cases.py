@@ -8,6 +8,7 @@ from array import array
 from collections import Counter
 from itertools import pairwise
 
+from tests.lab.wire.stalls import Stalls
 from veilnet.lab.wire.impairment import Burst, Impairment
 
 FRAMES = 100_000
@@ -23,7 +24,8 @@ CASES = {
     "duplicate": Impairment(delay=0.03, duplicate=0.05, loss=0.1),
 }
 # As "burst" to the eye: the same share lost, but each frame for itself. A test of burst lengths has to tell them apart.
-CONTROL = Impairment(delay=0.02, loss=CASES["burst"].loss.mean if isinstance(CASES["burst"].loss, Burst) else 0.0)
+# Its delay is 10 % longer, which a comparison of means has to tell.
+CONTROL = Impairment(delay=0.022, loss=CASES["burst"].loss.mean if isinstance(CASES["burst"].loss, Burst) else 0.0)
 
 
 def overtakers(numbers: list[int]) -> int:
@@ -41,10 +43,13 @@ def bursts(arrived: set[int], frames: int) -> Counter[int]:
     return Counter(after - before - 1 for before, after in pairwise(edges) if after - before > 1)
 
 
-def summary(records: bytes, frames: int = FRAMES) -> dict[str, object]:
-    """Figures of a run from probe's records (number, latency in ns, arrival)."""
+def summary(records: bytes, start: int, stalls: Stalls, frames: int = FRAMES) -> dict[str, object]:
+    """Figures of a run from probe's records (number, latency in ns, arrival in us since `start`). Those of delay leave
+    out what arrived during a stall; `undisturbed` is the share that is left."""
     words = array("I", records)
-    numbers, latencies = words[0::3].tolist(), [word / 1e9 for word in words[1::3]]
+    numbers = words[0::3].tolist()
+    every = [word / 1e9 for word in words[1::3]]
+    latencies = [latency for latency, at in zip(every, words[2::3], strict=True) if start + at * 1000 not in stalls]
     arrived = set(numbers)
     cut = statistics.quantiles(latencies, n=QUANTILES)
     return {
@@ -52,6 +57,8 @@ def summary(records: bytes, frames: int = FRAMES) -> dict[str, object]:
         "arrivals": len(numbers),
         "lost": frames - len(arrived),
         "overtakers": overtakers(numbers),
+        "undisturbed": round(len(latencies) / len(every), 4),
+        "mean_delay_of_all": round(statistics.fmean(every), 7),
         "mean_delay": round(statistics.fmean(latencies), 7),
         "deviation": round(statistics.pstdev(latencies), 7),
         "delay_quantiles": [round(value, 6) for value in cut],

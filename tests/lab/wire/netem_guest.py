@@ -19,8 +19,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.lab.wire.cases import CASES, FRAME_BYTES, FRAMES, summary
+from tests.lab.wire.stalls import Stalls, of_probe
 from veilnet.lab.wire.build import compiled
-from veilnet.lab.wire.impairment import netem_arguments
+from veilnet.lab.wire.impairment import Impairment, netem_arguments
 
 RESULT = Path(__file__).with_name("netem.json")
 CACHE = Path(__file__).resolve().parents[3] / ".cache" / "netem"
@@ -49,7 +50,7 @@ echo "case {name}"
 ip link add name {a} type veth peer name {b}
 ip link set dev {a} up; ip link set dev {b} up
 tc qdisc replace dev {a} root {words} || echo "tc refused {name}"
-probe measure - {a} - {b} {frames} {interval} {size} >/out/{name}
+probe measure - {a} - {b} {frames} {interval} {size} >/out/{name} 2>/out/{name}.stalls
 tc -s qdisc show dev {a} >/out/{name}.tc
 """
 
@@ -153,6 +154,12 @@ def boot(kernel: Path, ramdisk: Path, disk: Path) -> str:
     return done.stdout
 
 
+def figures(case: Impairment, records: bytes, said: bytes) -> dict[str, object]:
+    """The guest has one CPU: when the probe could not run, netem's timers could not either."""
+    start, stalls = of_probe(said)
+    return {"netem": " ".join(netem_arguments(case)), **summary(records, start, Stalls(stalls))}
+
+
 def main() -> int:
     tree, version = kernel_tree()
     with tempfile.TemporaryDirectory() as folder:
@@ -170,9 +177,7 @@ def main() -> int:
         "date": datetime.now(UTC).date().isoformat(),
         "qemu": _run("qemu-system-x86_64", "--version").splitlines()[0],
         "seconds": round(time.monotonic() - start),
-        "cases": {
-            name: {"netem": " ".join(netem_arguments(case)), **summary(texts[name])} for name, case in CASES.items()
-        },
+        "cases": {name: figures(case, texts[name], texts[f"{name}.stalls"]) for name, case in CASES.items()},
     }
     RESULT.write_text(json.dumps(found, indent=1) + "\n")
     print(f"written: {RESULT}")

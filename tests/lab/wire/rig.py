@@ -72,9 +72,10 @@ class Rig:
         return name
 
     def sender(self, n: int, count: int, interval_ns: int, size: int = BYTES) -> subprocess.Popen[bytes]:
+        """Writes records and, on standard error, what cost it time (probe.c)."""
         line = [str(compiled("probe")), "measure", "-", f"n{n}a", "-", f"n{n}b"]
         command = [*self.enter, *line, str(count), str(interval_ns), str(size)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE)
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def measure(self, n: int, count: int, interval_ns: int, size: int = BYTES) -> Run:
         """Numbers of the frames in order of arrival, and their latencies in ns."""

@@ -19,6 +19,7 @@ import pytest
 
 from tests.lab.wire.cases import CASES, CONTROL, FRAME_BYTES, FRAMES, summary
 from tests.lab.wire.rig import running
+from tests.lab.wire.stalls import Stalls, of_probe, watching
 from tests.lab.wire.statistic import Z99, Z99_OF_FIVE, chain_inflation, chi_square_tail, homogeneity, shares_differ
 from veilnet.lab.wire.impairment import ETHERNET_HEADER, Burst, Impairment, netem_arguments
 from veilnet.lab.wire.model import decisions
@@ -33,6 +34,7 @@ NETEM: dict[str, Any] = json.loads(Path(__file__).with_name("netem.json").read_t
 INTERVAL_NS = 200_000
 SEED = 5
 SIGNIFICANCE = 0.01
+LEAST_UNDISTURBED = 0.3
 Figures = dict[str, dict[str, Any]]
 
 
@@ -44,12 +46,16 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Figures]:
         for n, (name, impairment) in enumerate(cases.items()):
             rig.add(n, SEED, name)
             rig.control.change(name, 0, impairment)
-        senders = [rig.sender(n, FRAMES, INTERVAL_NS, FRAME_BYTES) for n in range(len(cases))]
-        outputs = [sender.communicate()[0] for sender in senders]
+        with watching(rig.pid) as stalls:
+            senders = [rig.sender(n, FRAMES, INTERVAL_NS, FRAME_BYTES) for n in range(len(cases))]
+            outputs = [sender.communicate() for sender in senders]
         for name in cases:
             counters = rig.control.counters(name, 0)
             assert (counters.frames_in, counters.overrun) == (FRAMES, 0)
-        yield {name: summary(output) for name, output in zip(cases, outputs, strict=True)}
+        yield {
+            name: summary(records, of_probe(said)[0], Stalls(stalls))
+            for name, (records, said) in zip(cases, outputs, strict=True)
+        }
 
 
 def inflation(impairment: Impairment) -> float:
@@ -75,7 +81,15 @@ def test_netem_had_the_same_parameters() -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_mean_delay_within_five_percent(emulator: Figures, name: str) -> None:
+    """Of what arrived while the emulator, and the guest, had a CPU."""
+    for figures in (emulator[name], NETEM["cases"][name]):
+        assert figures["undisturbed"] >= LEAST_UNDISTURBED, "the machine is too busy to measure delay on it"
     assert emulator[name]["mean_delay"] == pytest.approx(NETEM["cases"][name]["mean_delay"], rel=0.05)
+
+
+def test_mean_delay_of_the_control_differs(emulator: Figures) -> None:
+    netems = NETEM["cases"]["burst"]["mean_delay"]
+    assert emulator["control"]["mean_delay"] != pytest.approx(netems, rel=0.05)
 
 
 @pytest.mark.parametrize("name", CASES)

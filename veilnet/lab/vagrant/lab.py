@@ -141,8 +141,22 @@ class MachineLab(Lab):
             raise LabError(f"no node {node!r} in lab {self.name!r}; nodes: {', '.join(nodes)}")
         if nodes[node].role == "master":
             return [*net.in_namespace(self.namespace(node)), *command]
-        ssh = ["ssh", "-F", str(self.directory / "ssh_config"), machine(node), "--", shlex.join(command)]
+        return [*self._ssh(node), "--", shlex.join(command)]
+
+    def _ssh(self, node: str, *options: str) -> list[str]:
+        ssh = ["ssh", "-F", str(self.directory / "ssh_config"), *options, machine(node)]
         return [*net.in_namespace(self.namespace(net.MGMT)), *ssh]
+
+    def place(self, node: str) -> str:
+        here = self.topology.nodes[node]
+        return self.namespace(node) if here.role == "master" else f"machine {here.management}"
+
+    def shell(self, node: str) -> list[str]:
+        """Of a machine: root's login shell, on a terminal."""
+        self.command(node, [])  # raises for an unknown node
+        if self.topology.nodes[node].role == "master":
+            return super().shell(node)
+        return self._ssh(node, "-t")
 
     @staticmethod
     def check(topology: Topology) -> None:

@@ -7,7 +7,8 @@
  *     probe measure NAMESPACE DEVICE NAMESPACE DEVICE COUNT INTERVAL_NS BYTES
  *         from the first device to the second; writes three 32-bit words (number, latency in ns, arrival in us) for each
  *         frame that arrives, in that order, to standard output. Latency: from just before the send to the kernel's
- *         receive stamp; arrival: since the start.
+ *         receive stamp; arrival: since the start. On standard error a line "start N", then "stall N N" for each time in
+ *         which this process should have run and did not: unix time in ns.
  *
  * NAMESPACE is a path, or - for this one. BYTES count the Ethernet header.
  */
@@ -124,6 +125,16 @@ static bool receive(int fd, uint64_t start)
 	return count > 0;
 }
 
+/* Had no CPU from `due` (CLOCK_MONOTONIC) on; returns the time now. */
+static uint64_t stalled(uint64_t due)
+{
+	uint64_t now = clock_ns(CLOCK_MONOTONIC), wall = clock_ns(CLOCK_REALTIME);
+
+	if (now > due + LATE_NS)
+		fprintf(stderr, "stall %llu %llu\n", (unsigned long long)(wall - (now - due)), (unsigned long long)wall);
+	return now;
+}
+
 static int measure(char **argument)
 {
 	int out = open_device(argument[0], argument[1]), in = open_device(argument[2], argument[3]);
@@ -133,6 +144,7 @@ static int measure(char **argument)
 	size_t bytes = strtoul(argument[6], NULL, 10);
 	struct pollfd wait = { .fd = in, .events = POLLIN };
 
+	fprintf(stderr, "start %llu\n", (unsigned long long)start);
 	for (; sent < count || clock_ns(CLOCK_MONOTONIC) < next + DRAIN_NS;) {
 		while (receive(in, start))
 			;
@@ -143,11 +155,12 @@ static int measure(char **argument)
 		for (; sent < count && next <= now; next += interval)
 			send_one(out, sent++, bytes);
 		wake = sent < count ? next : next + DRAIN_NS;
-		now = clock_ns(CLOCK_MONOTONIC);
+		now = stalled(now);
 		if (wake > now) {
 			struct timespec rest = { (time_t)((wake - now) / NANO), (long)((wake - now) % NANO) };
 
 			ppoll(&wait, 1, &rest, NULL);
+			stalled(wake);
 		}
 	}
 	return fflush(stdout) ? 1 : 0;

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Times without a CPU: found where they are, and nothing else left out of a figure."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from array import array
+
+import pytest
+
+from tests.lab.wire.cases import summary
+from tests.lab.wire.stalls import AFTER, Stalls, of_probe, watching
+
+_BUSY = "import os, time\nos.sched_setaffinity(0, {%d})\nend = time.time() + 0.5\nwhile time.time() < end: pass"
+
+
+def test_times_overlap_and_end_a_little_later() -> None:
+    stalls = Stalls([(50_000_000, 60_000_000), (10, 20), (15, 30)])
+    inside = [10, 30, 30 + AFTER, 50_000_000, 60_000_000 + AFTER]
+    outside = [9, 31 + AFTER, 49_999_999, 60_000_001 + AFTER]
+    assert all(moment in stalls for moment in inside) and not any(moment in stalls for moment in outside)
+    assert 0 not in Stalls([])
+
+
+def test_two_that_share_a_cpu_wait_for_it() -> None:
+    cpu = min(os.sched_getaffinity(0))
+    processes = [subprocess.Popen([sys.executable, "-c", _BUSY % cpu]) for _ in range(2)]
+    with watching(processes[0].pid) as stalls:
+        time.sleep(0.4)
+    for process in processes:
+        process.wait()
+    assert sum(end - begin for begin, end in stalls) > 20_000_000
+
+
+def test_a_probe_says_when_it_stood_still() -> None:
+    assert of_probe(b"start 5\nstall 7 9\nstall 11 12\n") == (5, [(7, 9), (11, 12)])
+    with pytest.raises(AssertionError, match="frame 3"):
+        of_probe(b"start 5\nprobe: frame 3: No buffer space available\n")
+
+
+def test_a_figure_leaves_out_the_delays_of_stalls_and_no_loss() -> None:
+    late = {5, 6}
+    records = array(
+        "I", [word for n in range(20) if n != 9 for word in (n, 9_000_000 if n in late else 1_000_000, n * 5000)]
+    )
+    found = summary(records.tobytes(), 1000, Stalls([(1000 + 24_000_000, 1000 + 30_000_000)]), 20)
+    assert (found["mean_delay"], found["lost"], found["arrivals"]) == (0.001, 1, 19)
+    assert found["undisturbed"] == round(17 / 19, 4)
+    assert found["mean_delay_of_all"] == pytest.approx(0.001 * (17 + 18) / 19, abs=1e-6)
