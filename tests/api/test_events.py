@@ -116,7 +116,7 @@ async def test_a_stream_ends_with_its_credential_and_beats_until_then(
             raise Unauthorized("unauthorized", "revoked")
 
     lines = [line async for line in service.follow(master.context, 0, Filter(None), twice)]
-    assert lines == [f"retry: {service.RETRY_MS}\n\n", ": heartbeat\n\n", ": heartbeat\n\n"]
+    assert lines == [f"retry: {service.RETRY_MS}\nid: 0\n\n", ": heartbeat\n\n", ": heartbeat\n\n"]
 
 
 async def test_what_is_not_committed_is_not_told(master: Master) -> None:

@@ -65,8 +65,11 @@ async def follow(
     wanted: Filter,
     still_allowed: Callable[[], Awaitable[None]],
 ) -> AsyncIterator[str]:
-    """Lines of an event stream (WHATWG HTML, section 9.2). `still_allowed` raises when the credential ended."""
-    yield f"retry: {RETRY_MS}\n\n"
+    """Lines of an event stream (WHATWG HTML, section 9.2). `still_allowed` raises when the credential ended.
+
+    The first block carries the position alone, so that a stream that breaks before its first event goes on there.
+    """
+    yield f"retry: {RETRY_MS}\nid: {position}\n\n"
     ends = time.monotonic() + LIFETIME_SECONDS
     with context.hub.waiting(TOPIC) as woken:
         while True:

@@ -34,6 +34,8 @@ COALESCE: Final = 0.1
 """Seconds between two turns: a burst of changes is signed and sent together."""
 CHUNK: Final = 64
 """Records in one message of the first answer."""
+RETRY: Final = 1.0
+"""Seconds until a turn that failed is tried again."""
 
 
 @dataclass(eq=False)
@@ -63,7 +65,7 @@ class Feed:
         self._turning = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
-        self._stopping = False
+        self._stopping = self._failed = False
         self._head: str | None = None
         self._head_version = self._policy_version = 0
         self._buried: list[tuple[int, str]] = []
@@ -116,14 +118,16 @@ class Feed:
             yield version, None, []
 
     def _newer(self, node_id: bytes, since: int) -> list[str]:
-        """Row ids of the records to open with. Whoever sees others since then gets all that it sees."""
+        """Row ids of the records to open with. Whoever sees others since then gets all that it sees.
+
+        And who is gone since then, unless it knows nobody yet: no record that it sees would tell it of them.
+        """
         own = self._index.facts.get(node_id)
         seen = [self._index.facts[other] for other in self._index.sight(node_id)]
+        buried = [row_id for version, row_id in self._buried if version > since > 0]
         if own is None or since < max(own.facts_version, self._policy_version):
-            return [facts.row_id for facts in seen]
-        return [facts.row_id for facts in seen if facts.version > since] + [
-            row_id for version, row_id in self._buried if version > since
-        ]
+            return [facts.row_id for facts in seen] + buried
+        return [facts.row_id for facts in seen if facts.version > since] + buried
 
     # ---- the task ----------------------------------------------------------------------------------------------------
 
@@ -139,16 +143,18 @@ class Feed:
                     due_at = loop.time() + seconds
                 await self.turn(due=due)
                 await asyncio.sleep(COALESCE)
-                if not await _set_within(self._woken, seconds) and not self._channels:
+                if not await _set_within(self._woken, RETRY if self._failed else seconds) and not self._channels:
                     return
 
     async def turn(self, *, due: bool = False) -> None:
         """Sign what waits and send what is signed."""
         async with self._turning:
+            self._failed = False
             await self._publish(due=due)
             try:
                 await self._dispatch()
             except Exception:
+                self._failed = True
                 _log.exception("realm %s: feed failed, it tries again", self._realm_id)
 
     async def _publish(self, *, due: bool) -> None:
@@ -161,7 +167,7 @@ class Feed:
             self.fault = error.detail
             _log.error("realm %s: nothing is signed: %s", self._realm_id, error.detail)
         except Exception:
-            self.fault = "the Master can't sign: see its log"
+            self.fault, self._failed = "the Master can't sign: see its log", True
             _log.exception("realm %s: nothing is signed", self._realm_id)
         else:
             self.fault = ""
@@ -185,7 +191,7 @@ class Feed:
         async with read_session(self._context.engine) as session:
             directory = DirectoryRepository(session)
             head, known = await directory.head(self._realm_id), await directory.known(self._realm_id)
-        self._index = DirectoryIndex()
+        self._index, self._buried = DirectoryIndex(), []
         for item in known:
             if item.gone:
                 self._buried.append((item.version, item.row_id))
@@ -208,15 +214,21 @@ class Feed:
         for channel in self._all():
             channel.put(channel.sent, head.document, [])
         for node, seen in before.items():
-            self._gained[node] |= self._index.sight(node) - seen
+            self._gain(node, self._index.sight(node) - seen)
+
+    def _gain(self, node: bytes, others: set[bytes]) -> None:
+        if others:
+            self._gained[node] |= others
 
     def _new_records(self, records: Collection[DirectoryRecord], version: int) -> None:
+        """Whoever is to be shown more is told the version with the last of it: a channel that breaks in between, or
+        a Master that is killed, must not leave a node with a version whose records it has not seen."""
         texts: defaultdict[Channel, list[str]] = defaultdict(list)
         for record in records:
             for channel in self._viewers(record):
                 texts[channel].append(record.document)
         for channel, found in texts.items():
-            channel.put(version, None, found)
+            channel.put(self.version if channel.node_id in self._gained else version, None, found)
 
     def _viewers(self, record: DirectoryRecord) -> list[Channel]:
         """Channels whose node saw the old record or sees the new one. Notes what the node itself sees from now on."""
@@ -230,7 +242,7 @@ class Feed:
             self._index.put(facts)
             viewers |= self._index.audience(node)
             if node in self._channels:
-                self._gained[node] |= self._index.sight(node) - sight - {node}
+                self._gain(node, self._index.sight(node) - sight - {node})
         found = [channel for viewer in viewers | {node} for channel in self._channels.get(viewer, ())]
         if record.gone:
             for channel in self._channels.get(node, ()):
@@ -245,8 +257,9 @@ class Feed:
             for place in range(0, len(rows), CHUNK):
                 async with read_session(self._context.engine) as session:
                     texts = await DirectoryRepository(session).documents(rows[place : place + CHUNK])
+                last = place + CHUNK >= len(rows)
                 for channel in self._channels.get(node, ()):
-                    channel.put(version, None, texts)
+                    channel.put(version if last else self.version, None, texts)
         gained.clear()
 
     def _all(self) -> list[Channel]:
