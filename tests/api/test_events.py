@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from tests.api.conftest import Master
+from veilnet.api.counters.repository import CounterRepository
 from veilnet.api.db import write_session
-from veilnet.api.errors import Unauthorized
+from veilnet.api.errors import Gone, Unauthorized
 from veilnet.api.events import service
 from veilnet.api.events.service import Filter
 from veilnet.api.outbox.repository import OutboxRepository
@@ -116,7 +117,7 @@ async def test_a_stream_ends_with_its_credential_and_beats_until_then(
             raise Unauthorized("unauthorized", "revoked")
 
     lines = [line async for line in service.follow(master.context, 0, Filter(None), twice)]
-    assert lines == [f"retry: {service.RETRY_MS}\nid: 0\n\n", ": heartbeat\n\n", ": heartbeat\n\n"]
+    assert lines == [f"retry: {service.RETRY_MS}\nid: 0\n\n", *[": heartbeat\nid: 0\n\n"] * 2]
 
 
 async def test_what_is_not_committed_is_not_told(master: Master) -> None:
@@ -132,3 +133,28 @@ async def test_what_is_not_committed_is_not_told(master: Master) -> None:
     stream = service.follow(master.context, 0, Filter(None), allowed)
     assert [(event["id"], event["type"]) for event in await read(stream, 1)] == [(1, "a.kept")]
     await stream.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_filter_that_lets_nothing_through_still_tells_how_far_it_is(master: Master) -> None:
+    await say(master, *["a.b"] * 5)
+    async with write_session(master.context.engine, master.context.hub) as session:
+        await OutboxRepository(session).forget(master.clock.now + 1)
+    await say(master, "a.b")
+    assert await service.start_of(master.context, 5) == 5
+    stream = service.follow(master.context, 5, Filter(None, ("a.none",)), allowed)
+    await anext(stream)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(service, "HEARTBEAT_SECONDS", 0.01)
+        assert await anext(stream) == ": heartbeat\nid: 6\n\n"
+    await stream.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_reader_of_events_that_a_restored_database_does_not_have(master: Master) -> None:
+    await say(master, *["a.b"] * 3)
+    async with write_session(master.context.engine, master.context.hub) as session:
+        await CounterRepository(session).raise_to("outbox", 1000)
+    await say(master, "a.b")
+    assert await service.start_of(master.context, 3) == 3  # what both have had
+    for lost in (4, 999, 1002):
+        with pytest.raises(Gone):
+            await service.start_of(master.context, lost)

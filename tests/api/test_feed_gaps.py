@@ -60,7 +60,8 @@ def fresh_feed(fleet: Fleet, realm_id: str) -> Feed:
 async def opened(fleet: Fleet, feed: Feed, name: str, since: int) -> tuple[int, Told]:
     """(version, records) that a channel of this node begins with."""
     await feed.turn(due=True)
-    version, told = since, {}
+    told: Told = {}
+    version = since
     with feed.join(bytes.fromhex(fleet.ids[name]), since) as channel:
         async for reached, _, records in feed.opening(channel):
             version, told = max(version, reached), told | fleet.told(records)

@@ -135,7 +135,7 @@ def made(tmp_path: Path) -> MasterSettings:
 def test_backup_and_restore(made: MasterSettings, tmp_path: Path) -> None:
     back_up(made.state_dir, tmp_path / "b.tar")
     assert (tmp_path / "b.tar").stat().st_mode & 0o777 == 0o600
-    again = restore(tmp_path / "b.tar", tmp_path / "other")
+    again = restore(tmp_path / "b.tar", tmp_path / "other").settings
     assert load_settings(tmp_path / "other") == again
     assert again.database_url.endswith("/other/master.db")
     assert (again.realms_dir / "00.key").read_bytes() == bytes(32)
@@ -145,7 +145,8 @@ def test_backup_and_restore(made: MasterSettings, tmp_path: Path) -> None:
         closing(sqlite3.connect(made.state_dir / "master.db")) as one,
         closing(sqlite3.connect(again.state_dir / "master.db")) as other,
     ):
-        assert list(one.iterdump()) == list(other.iterdump())
+        changed = set(other.iterdump()) - set(one.iterdump())
+    assert {line.split('"')[1] for line in changed} == {"audit_events", "counters", "outbox"}  # it says so itself
     assert not list(made.state_dir.glob(".backup.*")) and not list(again.state_dir.glob(".restore.*"))
 
 

@@ -40,7 +40,7 @@ async def test_the_doctor_finds_it_whole(made: MasterSettings) -> None:
 
 def test_backup_and_restore(cluster: Cluster, empty: list[str], made: MasterSettings, tmp_path: Path) -> None:
     back_up(made.state_dir, tmp_path / "b.tar")
-    again = restore(tmp_path / "b.tar", tmp_path / "other", cluster.url(empty[1]))
+    again = restore(tmp_path / "b.tar", tmp_path / "other", cluster.url(empty[1])).settings
     assert again.database_url == cluster.url(empty[1])
     query = "SELECT id, name, hash FROM api_tokens"
     assert cluster.psql(empty[0], query) == cluster.psql(empty[1], query) != ""

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import typer
@@ -17,6 +18,9 @@ from veilnet.cli.output import Exit, fail, print_plain, print_rows, say
 from veilnet.cli.secret_input import read_secret
 from veilnet.files import private_directory, write_private
 from veilnet.master_address import MasterAddress
+
+if TYPE_CHECKING:  # the Master's own modules are loaded by the commands that need them
+    from veilnet.api.storage.restored import Begun
 
 app = typer.Typer(help="Make and run a Master.", no_args_is_help=True)
 db_app = typer.Typer(help="The Master's database.", no_args_is_help=True)
@@ -142,8 +146,41 @@ def restore(
     from veilnet.api.storage.backup import restore as unpack  # noqa: PLC0415
 
     with _setup_errors():
-        settings = unpack(source, state_dir, database_url)
-    say(f"Restored. Next: veilnet master serve --state-dir {settings.state_dir}")
+        restored = unpack(source, state_dir, database_url)
+    for line in what_to_redo(restored.begun, restored.made):
+        say(line)
+    say(f"Restored. Next: veilnet master serve --state-dir {restored.settings.state_dir}")
+
+
+def what_to_redo(begun: Begun, made: int | None = None) -> Iterator[str]:
+    """What no copy can know, for the person who restored it."""
+    when = "the copy was made" if made is None else time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(made))
+    yield f"{begun.realms} realms with {begun.nodes} nodes are signed anew as soon as a Master runs; nodes take that."
+    yield f"Whatever changed after {when} is undone. Do again, at once, what took rights away:"
+    yield "  - nodes revoked since count again: `veilnet node revoke`; the same for API tokens, users, client secrets"
+    yield "  - enrolment tokens used up or revoked since count again: `veilnet token revoke`"
+    yield "  - policy, taints and edges are the old ones"
+    yield "  - nodes enrolled since are unknown, others drop them: enrol them again"
+    yield f"  - {begun.sessions} sessions were ended: people and programs sign in again"
+    yield f"  - the audit goes on behind entry {begun.last_audit}: what you exported beyond is the only record of it"
+    yield "  - a CA key made since is not in the copy: if nodes had learnt of one, they must all enrol again"
+
+
+@db_app.command("restored")
+def database_restored(state_dir: StateDir = _DEFAULT_DIR) -> None:
+    """After the database alone was put back from an older copy (pg_restore, a snapshot of its disk): once."""
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
+
+    from veilnet.api.settings import load_settings  # noqa: PLC0415
+    from veilnet.api.storage.restored import begin_again  # noqa: PLC0415
+
+    with _setup_errors():
+        try:
+            begun = asyncio.run(begin_again(load_settings(state_dir)))
+        except SQLAlchemyError as error:
+            fail(f"database: {type(error).__name__}: {str(error).splitlines()[0][:200]}", "see `master db doctor`")
+    for line in what_to_redo(begun):
+        say(line)
 
 
 @db_app.command()

@@ -26,6 +26,8 @@ _SCHEMA: Final = (
     "CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
 )
 _PUT_RECORD: Final = "INSERT INTO record VALUES (?, ?) ON CONFLICT (node) DO UPDATE SET document = excluded.document"
+_NUMBERS: Final = ("version", "floor", "shut")
+"""Of a replica, beside its documents."""
 _PUT_STATE: Final = "INSERT INTO state VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 
 
@@ -43,7 +45,7 @@ class DirectoryFile:
             _log.warning("%s is damaged (%s): asking the Master for everything", self._path, error)
             self._path.unlink(missing_ok=True)
             return Replica(trust, own)
-        replica = Replica(trust, own, version=_number(state, "version"), floor=_number(state, "floor"))
+        replica = Replica(trust, own, **{name: _number(state, name) for name in _NUMBERS})
         bad = 0
         if "head" in state:
             bad += not _taken(lambda: replica.take_head(state["head"].encode(), clock), "head")
@@ -67,7 +69,7 @@ class DirectoryFile:
             rows = [(node.hex(), canonical_json(record).decode()) for node, record in records]
             database.executemany(_PUT_RECORD, rows)
             database.executemany("DELETE FROM record WHERE node = ?", [(node.hex(),) for node in forgotten])
-            for name in ("version", "floor"):
+            for name in _NUMBERS:
                 database.execute(_PUT_STATE, (name, str(getattr(replica, name))))
 
     @contextmanager

@@ -272,9 +272,10 @@ class MasterClient:
                 strangers += isinstance(error, WrongSigner)
             else:
                 taken += [(node, record)] if node is not None else []
-        self.replica.version = max(self.version, int(version))
+        self.replica.reached(int(version))
         forgotten = self.replica.forget()
         self._disk.save(self.replica, records=taken, forgotten=forgotten)
+        self._check_own()
         if strangers and self._clock() - self._last_resync >= RESYNC_EVERY:
             # a head that announced another CA key may have passed us by
             self._last_resync, self.replica.version = self._clock(), 0
@@ -283,12 +284,20 @@ class MasterClient:
 
     def _take_heartbeat(self, version: int, master_time: int) -> bool:
         """Also the moment to see what time alone has changed."""
-        self.replica.version = max(self.version, int(version))
+        self.replica.reached(int(version))
+        if forgotten := self.replica.forget():
+            self._disk.save(self.replica, forgotten=forgotten)
         fault = self.replica.clock_fault(self._clock(), int(master_time)) or ""
         if fault and fault.split(":")[0] != self.clock_fault.split(":")[0]:
             _log.error("%s", fault)
         self.clock_fault = fault
         return self._given is None or self.replica.directory(self._clock()).nodes != self._given.nodes
+
+    def _check_own(self) -> None:
+        """A Master that signs an older descriptor of ours was restored from a backup: it needs the last one again."""
+        own = self.replica.own
+        if own is not None and own.descriptor is not None and own.descriptor.serial < self._uploaded_serial:
+            self._uploaded_serial = 0
 
     def _refuse(self, what: str, error: Exception) -> None:
         """One bad document costs nothing but itself."""

@@ -47,7 +47,8 @@ Settings = Mapping[str, int | str]
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What holds for the whole realm. `trust` are the realm's keys as of this head."""
+    """What holds for the whole realm. `trust` are the realm's keys as of this head; records of a version below
+    `floor` were signed before the Master was restored from a backup, and do not count any more."""
 
     version: int
     issued: int
@@ -55,6 +56,7 @@ class Head:
     settings: Settings
     policy: Policy
     trust: Trust
+    floor: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +125,10 @@ def sign_head(
     policy: Policy,
     chain: Sequence[Envelope] = (),
     retired: int = 0,
+    floor: int = 0,
 ) -> Envelope:
     # ID3
-    document = {
+    document: dict[str, Any] = {
         "realm": realm.hex(),
         "version": version,
         "issued": issued,
@@ -135,6 +138,8 @@ def sign_head(
         "ca": [envelope.as_json() for envelope in chain],
         "retired": retired,
     }
+    if floor:
+        document["floor"] = floor
     return sign_document(document, ca_key, HEAD_CONTEXT)
 
 
@@ -185,9 +190,12 @@ def open_head(data: bytes | Mapping[str, Any], trust: Trust) -> Head:
         _settings(fields.take("settings")),
         read_policy(fields.take("policy")),
         extended,
+        fields.integer("floor") if fields.has("floor") else 0,
     )
     fields.take("ca"), fields.take("retired")
     fields.end()
+    if head.floor > head.version:
+        raise MalformedDocument("head: its floor is above its own version")
     return head
 
 

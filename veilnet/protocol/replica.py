@@ -27,12 +27,14 @@ FORGET_AFTER: Final = 7 * 86400
 
 
 class Replica:
-    """`version`: what the Master has sent us up to. `floor`: see above. Both outlive a restart with the documents."""
+    """`version`: what the Master has sent us up to. `floor`: see above. `shut`: records of lower versions are of the
+    time before the Master was restored, and shut out. All three outlive a restart with the documents."""
 
-    def __init__(self, trust: Trust, own: bytes, *, version: int = 0, floor: int = 0) -> None:
+    def __init__(self, trust: Trust, own: bytes, *, version: int = 0, floor: int = 0, shut: int = 0) -> None:
         self.trust = trust
         self.version = version
         self.floor = floor
+        self.shut = shut
         self.head: Head | None = None
         self._own = own
         self._records: dict[bytes, Record] = {}
@@ -45,6 +47,11 @@ class Replica:
     def owns_itself(self) -> bool:
         """A head and our own record are here."""
         return self.head is not None and self._own in self._records
+
+    @property
+    def own(self) -> Record | None:
+        """Our own record, if it is here."""
+        return self._records.get(self._own)
 
     # ---- taking ----------------------------------------------------------------------------------------------------
 
@@ -68,6 +75,8 @@ class Replica:
         """Id of the node whose record this replaces; None for the same again. Raises DirectoryError."""
         # ID6
         record = open_record(data, self.trust, self._records.get)
+        if record.entry.version < self.shut:
+            raise Rollback(f"record of version {record.entry.version}, from {self.shut} on they count")
         held = self._records.get(record.entry.node)
         if held is not None and record.entry.version <= held.entry.version:
             if record.entry.version == held.entry.version:
@@ -79,10 +88,23 @@ class Replica:
         self._saw(record.entry.issued, clock)
         return record.entry.node
 
+    def reached(self, version: int) -> None:
+        """The Master has sent everything up to this version.
+
+        Only now the head's floor counts: whatever the Master still knows has come anew, nothing is missed in between.
+        """
+        # ID9
+        self.version = max(self.version, version)
+        if self.head is not None and self.version >= self.head.version:
+            self.shut = max(self.shut, self.head.floor)
+
     def forget(self) -> list[bytes]:
-        """Drop records that ended long ago by signed times, whatever this host's clock says; their node ids."""
+        """Drop what was shut out, and records that ended long ago by signed times, whatever this host's clock says;
+        their node ids."""
         end = self.floor - FORGET_AFTER
-        gone = [node for node, record in self._records.items() if record.not_after < end]
+        gone = [
+            node for node, record in self._records.items() if record.entry.version < self.shut or record.not_after < end
+        ]
         for node in gone:
             del self._records[node]
             self._views.pop(node, None)

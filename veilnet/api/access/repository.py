@@ -37,6 +37,12 @@ class ApiTokenRepository(Repository[ApiToken]):
         """Tokens of sessions and client credentials are made by the thousand: those that ended before go."""
         await self.session.execute(delete(ApiToken).where(ApiToken.kind != "standing", ApiToken.expires_at < before))
 
+    async def end_sessions(self, now: int) -> int:
+        """Of people and programs alike; how many. Those that signed out meanwhile would count again."""
+        query = update(ApiToken).where(ApiToken.kind != "standing", ApiToken.revoked_at.is_(None))
+        done = await self.session.execute(query.values(revoked_at=now))
+        return int(done.rowcount)  # type: ignore[attr-defined]
+
     async def revoke_of_provider(self, provider_id: str, now: int) -> None:
         """Every session of a provider that goes or is disabled."""
         query = update(ApiToken).where(ApiToken.provider_id == provider_id, ApiToken.revoked_at.is_(None))

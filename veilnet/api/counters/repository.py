@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from veilnet.api.counters.models import Counter
@@ -17,3 +17,11 @@ class CounterRepository:
         last = await self.session.scalar(query.returning(Counter.value))
         assert last is not None, f"the migrations make the counter {name}"
         return int(last) - count + 1
+
+    async def raise_to(self, name: str, least: int) -> None:
+        query = update(Counter).where(Counter.name == name, Counter.value < least)
+        await self.session.execute(query.values(value=least))
+
+    async def value(self, name: str) -> int:
+        """The last number taken."""
+        return int(await self.session.scalar(select(Counter.value).where(Counter.name == name)) or 0)

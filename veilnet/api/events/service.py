@@ -16,11 +16,11 @@ from typing import Final
 
 from veilnet.api.context import Context
 from veilnet.api.db import read_session
-from veilnet.api.errors import ApiError, Gone, Invalid
+from veilnet.api.errors import ApiError, Invalid
 from veilnet.api.events.schemas import EventOut, event_out
 from veilnet.api.outbox.models import OutboxEvent
 from veilnet.api.outbox.repository import OutboxRepository
-from veilnet.api.outbox.service import TOPIC
+from veilnet.api.outbox.service import TOPIC, check_position, newest_event
 from veilnet.api.platform.roles import RealmIds
 
 HEARTBEAT_SECONDS: Final = 15.0
@@ -49,13 +49,9 @@ def read_position(text: str | None) -> int | None:
 async def start_of(context: Context, position: int | None) -> int:
     """Where to go on; without a position, behind the newest. Raises Gone when events between are no longer kept."""
     async with read_session(context.engine) as session:
-        bounds = await OutboxRepository(session).bounds()
-    oldest, newest = bounds or (1, 0)
-    if position is None:
-        return newest
-    if position < oldest - 1 or (position > newest and bounds is not None):
-        detail = f"events {oldest} to {newest} are kept, you ask for those behind {position}: read your lists again"
-        raise Gone("gone", detail)
+        if position is None:
+            return await newest_event(session)
+        await check_position(session, position)
     return position
 
 
@@ -67,19 +63,21 @@ async def follow(
 ) -> AsyncIterator[str]:
     """Lines of an event stream (WHATWG HTML, section 9.2). `still_allowed` raises when the credential ended.
 
-    The first block carries the position alone, so that a stream that breaks before its first event goes on there.
+    The first block and heartbeats carry the position alone: a stream that breaks before its first event, or whose
+    filter lets little through, goes on there, and not at an event that is no longer kept.
     """
     yield f"retry: {RETRY_MS}\nid: {position}\n\n"
     ends = time.monotonic() + LIFETIME_SECONDS
     with context.hub.waiting(TOPIC) as woken:
         while True:
             woken.clear()
-            rows = await _page(context, position, wanted)
+            rows, newest = await _page(context, position, wanted)
             for row in rows:
                 yield as_text(event_out(row))
                 position = row.id
             if len(rows) == PAGE:
                 continue
+            position = max(position, newest)
             if time.monotonic() >= ends:
                 return
             with contextlib.suppress(TimeoutError):
@@ -90,13 +88,16 @@ async def follow(
                 await still_allowed()
             except ApiError:
                 return
-            yield ": heartbeat\n\n"
+            yield f": heartbeat\nid: {position}\n\n"
 
 
 def as_text(event: EventOut) -> str:
     return f"id: {event.id}\nevent: {event.type}\ndata: {event.model_dump_json()}\n\n"
 
 
-async def _page(context: Context, position: int, wanted: Filter) -> list[OutboxEvent]:
+async def _page(context: Context, position: int, wanted: Filter) -> tuple[list[OutboxEvent], int]:
+    """Events behind `position`, and up to which number that is all of them if they are fewer than `PAGE`."""
     async with read_session(context.engine) as session:
-        return await OutboxRepository(session).after(position, PAGE, realms=wanted.realms, types=wanted.types)
+        newest = await newest_event(session)  # first
+        rows = await OutboxRepository(session).after(position, PAGE, realms=wanted.realms, types=wanted.types)
+    return rows, newest

@@ -29,10 +29,15 @@ class OutboxRepository:
             query = query.where(OutboxEvent.type.in_(types))
         return list(await self.session.scalars(query))
 
-    async def bounds(self) -> tuple[int, int] | None:
-        """(oldest, newest) id that is kept."""
-        row = (await self.session.execute(select(func.min(OutboxEvent.id), func.max(OutboxEvent.id)))).one()
-        return None if row[0] is None else (row[0], row[1])
+    async def goes_on(self, position: int) -> int | None:
+        """None if everything behind `position` is kept; else the oldest id that is (0: there is none).
+
+        Numbers have no gaps but where a restored database goes on: who stands in such a gap saw what is no more.
+        """
+        oldest = await self.session.scalar(select(func.min(OutboxEvent.id)))
+        if oldest is not None and (position == oldest - 1 or await self.session.get(OutboxEvent, position)):
+            return None
+        return oldest or 0
 
     async def forget(self, before: int) -> None:
         """Drop events made before this time (unix seconds)."""

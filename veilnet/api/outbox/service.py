@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from veilnet.api.counters.repository import CounterRepository
 from veilnet.api.db import before_commit, wake
+from veilnet.api.errors import Gone
 from veilnet.api.outbox.models import OutboxEvent
 from veilnet.api.outbox.repository import OutboxRepository
 from veilnet.api.platform.redaction import redacted
@@ -36,6 +37,22 @@ def emit(  # noqa: PLR0917 - a sentence in this order
     session.info.setdefault(_PENDING, []).append(event)
     before_commit(session, _HOOK, _append)
     wake(session, TOPIC)
+
+
+async def newest_event(session: AsyncSession) -> int:
+    """Number of the last event, kept or not; all up to it are visible to the queries that follow."""
+    return await CounterRepository(session).value("outbox")
+
+
+async def check_position(session: AsyncSession, position: int) -> None:
+    """Raises Gone unless everything behind this event is kept."""
+    newest = await newest_event(session)
+    if position == newest:
+        return
+    oldest = await OutboxRepository(session).goes_on(position)
+    if oldest is not None:
+        detail = f"events {oldest} to {newest} are kept, you ask for those behind {position}: read your lists again"
+        raise Gone("gone", detail)
 
 
 async def _append(session: AsyncSession) -> None:

@@ -24,4 +24,6 @@ class Realm(VersionedEntity):
     idle_seconds: Mapped[int]
     revision: Mapped[int]
     """Rises with every change that nodes must learn of; the version of the snapshot."""
+    version_floor: Mapped[int] = mapped_column(server_default="0")
+    """What was signed under lower revisions counts no more: from there on the database was a restored one."""
     created_at: Mapped[int]

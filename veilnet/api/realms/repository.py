@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, case, select, update
 
 from veilnet.api.db import Repository, note_change
 from veilnet.api.platform.roles import RealmIds
@@ -23,4 +23,11 @@ class RealmRepository(Repository[Realm]):
             update(Realm).where(Realm.id == realm_id).values(revision=Realm.revision + 1),
             execution_options={"synchronize_session": "evaluate"},
         )
+        note_change(self.session, realm_id)
+
+    async def raise_versions(self, realm_id: str, least: int) -> None:
+        """Revisions go on above `least` and above all there were; records below count no more."""
+        above = case((Realm.revision < least, least), else_=Realm.revision) + 1
+        query = update(Realm).where(Realm.id == realm_id).values(revision=above, version_floor=above)
+        await self.session.execute(query)
         note_change(self.session, realm_id)

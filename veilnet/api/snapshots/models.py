@@ -63,6 +63,8 @@ class DirectoryHead(Base):
     policy_version: Mapped[int]
     """Version in which the policy last changed."""
     policy: Mapped[dict[str, Any]] = mapped_column(JSON)
+    floor: Mapped[int] = mapped_column(server_default="0")
+    """The realm's `version_floor`, once every record is above it."""
     signed_at: Mapped[int]
     """The latest time under which anything of the realm was signed."""
     renew_at: Mapped[int]
@@ -79,7 +81,7 @@ _NOT_IN_RECORD: Final = {
     "row_version",
 }
 """Of a node's row; the certificate is made by the publisher itself."""
-_NOT_IN_HEAD: Final = {"revision", "row_version"}
+_NOT_IN_HEAD: Final = {"revision", "row_version", "version_floor"}
 
 
 def _mark(connection: Connection, realm_id: str, node_id: str | None) -> None:

@@ -155,6 +155,7 @@ class _Batch:
     async def _sign_head(self, realm: Realm, ca: Authority, held: DirectoryHead | None) -> None:
         row = await PolicyRepository(self._session).of_realm(realm.id)
         policy = read_policy(row.document if row is not None else {})
+        floor = await self._floor(realm, held)
         signed = policy_json(policy)
         envelope = sign_head(
             ca_key=ca.key,
@@ -166,15 +167,23 @@ class _Batch:
             policy=policy,
             chain=ca.chain,
             retired=ca.retired,
+            floor=floor,
         )
         if held is None:
             held = DirectoryHead(realm_id=realm.id, policy={}, policy_version=realm.revision)
             self._directory.add(held)
         if held.policy != signed:
             held.policy, held.policy_version = signed, realm.revision
-        held.version, held.signed_at = realm.revision, self._now
+        held.version, held.floor, held.signed_at = realm.revision, floor, self._now
         held.renew_at = self._now + self._context.settings.head_renew_seconds
         held.document = _text(envelope.as_json())
+
+    async def _floor(self, realm: Realm, held: DirectoryHead | None) -> int:
+        """Only when every node has its new record: what a node still uses must not be shut out before."""
+        before = held.floor if held is not None else 0
+        if realm.version_floor == before or await self._directory.unrecorded(realm.id):
+            return before
+        return realm.version_floor
 
 
 def _listed(row: Node, neighbours: list[Neighbour]) -> frozenset[bytes]:

@@ -42,6 +42,15 @@ class DirectoryRepository:
         query = select(DirectoryChange).where(DirectoryChange.realm_id == realm_id)
         return list(await self.session.scalars(query.order_by(DirectoryChange.id).limit(limit)))
 
+    async def begin_again(self, realm_id: str) -> int:
+        """Forget what was signed, and sign every node of the realm anew, its head last; how many nodes."""
+        for table in (DirectoryChange, DirectoryRecord):
+            await self.session.execute(delete(table).where(table.realm_id == realm_id))
+        await self.session.execute(update(DirectoryHead).where(DirectoryHead.realm_id == realm_id).values(renew_at=0))
+        nodes = await self.unrecorded(realm_id)
+        await self.mark(realm_id, [*nodes, None])
+        return len(nodes)
+
     async def done(self, changes: Collection[DirectoryChange]) -> None:
         ids = [change.id for change in changes]
         await self.session.execute(delete(DirectoryChange).where(DirectoryChange.id.in_(ids)))

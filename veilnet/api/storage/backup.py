@@ -3,19 +3,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
 import tarfile
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 from veilnet.api.settings import MasterSettings, SetupError, load_settings, save_settings, settings_file
 from veilnet.api.storage.copies import check_sqlite, copy_database, restore_database
+from veilnet.api.storage.restored import Begun, begin_again
 from veilnet.files import private_directory, write_private
 
 FORMAT: Final = 1
@@ -46,8 +50,20 @@ def back_up(state_dir: Path, target: Path) -> None:
             raise
 
 
-def restore(source: Path, state_dir: Path, database_url: str | None = None) -> MasterSettings:
-    """Into a directory without a Master; `database_url` to put the data elsewhere. Raises SetupError."""
+@dataclass(frozen=True)
+class Restored:
+    """`made`: when the backup was, unix seconds."""
+
+    settings: MasterSettings
+    made: int
+    begun: Begun
+
+
+def restore(source: Path, state_dir: Path, database_url: str | None = None) -> Restored:
+    """Into a directory without a Master; `database_url` to put the data elsewhere. Raises SetupError.
+
+    Blocks, and runs an event loop of its own.
+    """
     if settings_file(state_dir).exists():
         raise SetupError(f"{state_dir} already holds a Master: choose another --state-dir")
     try:
@@ -58,7 +74,8 @@ def restore(source: Path, state_dir: Path, database_url: str | None = None) -> M
     return _unpack(files, private_directory(state_dir.resolve()), database_url)
 
 
-def _unpack(files: dict[str, bytes], state_dir: Path, database_url: str | None) -> MasterSettings:
+def _unpack(files: dict[str, bytes], state_dir: Path, database_url: str | None) -> Restored:
+    made = int(json.loads(files.pop(MANIFEST)).get("made", 0))
     old = MasterSettings.model_validate_json(files.pop("master.json"))
     url = database_url or _moved(old.database_url, state_dir)
     with tempfile.TemporaryDirectory(dir=state_dir, prefix=".restore.") as folder:
@@ -71,8 +88,21 @@ def _unpack(files: dict[str, bytes], state_dir: Path, database_url: str | None) 
         private_directory((state_dir / name).parent)
         write_private(state_dir / name, data)
     settings = old.model_copy(update={"state_dir": state_dir, "database_url": url})
+    begun = _begin_again(settings)
     save_settings(settings)  # last: without it the directory is no Master's
-    return settings
+    return Restored(settings, made, begun)
+
+
+def _begin_again(settings: MasterSettings) -> Begun:
+    try:
+        return asyncio.run(begin_again(settings))
+    except BaseException as error:
+        url = make_url(settings.database_url)
+        if url.get_backend_name() == "sqlite":
+            Path(url.database or "").unlink()  # so that it can be tried again
+        if isinstance(error, SQLAlchemyError | OSError):
+            raise SetupError(f"the restored database can't be made ready: {type(error).__name__}: {error}") from error
+        raise
 
 
 def _moved(url: str, state_dir: Path) -> str:
@@ -104,7 +134,7 @@ def _read(archive: tarfile.TarFile) -> dict[str, bytes]:
             raise SetupError(f"backup holds {member.name!r}, which no backup of a Master has")
         found = archive.extractfile(member)
         files[member.name] = found.read() if found else b""
-    manifest = json.loads(files.pop(MANIFEST, b"{}") or b"{}")
+    manifest = json.loads(files.get(MANIFEST, b"{}") or b"{}")
     if manifest.get("format") != FORMAT or not {"master.json", DATABASE} <= files.keys():
         raise SetupError("not a backup of this Master's format")
     return files

@@ -8,9 +8,9 @@ from starlette.requests import Request
 
 from veilnet.api.context import Context
 from veilnet.api.db import read_session
-from veilnet.api.errors import Conflict, Gone, NotFound
+from veilnet.api.errors import Conflict, NotFound
 from veilnet.api.ids import new_id
-from veilnet.api.outbox.repository import OutboxRepository
+from veilnet.api.outbox.service import check_position, newest_event
 from veilnet.api.platform.access import Rule, identify
 from veilnet.api.platform.call import Call
 from veilnet.api.platform.merge_patch import patched
@@ -51,9 +51,9 @@ async def create_webhook(call: Call, body: WebhookCreate) -> WebhookCreated:
         created_at=call.now,
         **body.model_dump(exclude={"realm"}),
     )
-    bounds = await OutboxRepository(call.session).bounds()
+    newest = await newest_event(call.session)
     row.progress = WebhookProgress(
-        id=row.id, position=bounds[1] if bounds else 0, failures=0, next_at=0, leased_until=0, created_at=call.now
+        id=row.id, position=newest, failures=0, next_at=0, leased_until=0, created_at=call.now
     )
     await WebhookRepository(call.session).add(row)
     call.show(row)
@@ -130,9 +130,7 @@ async def rotate_secret(call: Call, webhook_id: str) -> WebhookCreated:
 
 async def replay(call: Call, webhook_id: str, body: WebhookReplay) -> WebhookOut:
     row = await visible_webhook(call, webhook_id)
-    oldest, newest = await OutboxRepository(call.session).bounds() or (1, 0)
-    if not oldest - 1 <= body.after_event_id <= newest:
-        raise Gone("gone", f"events {oldest} to {newest} are kept")
+    await check_position(call.session, body.after_event_id)
     progress = await _progress(call, row)
     before = webhook_out(row)
     progress.position, progress.next_at = body.after_event_id, 0

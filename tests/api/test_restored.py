@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An older backup is restored: nodes that know more than it take what the restored Master signs, and nothing older."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import aclosing, closing
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.api.conftest import Master
+from tests.api.test_channel import ENDPOINT, Running, running, until
+from veilnet.api.db import read_session
+from veilnet.api.outbox.repository import OutboxRepository
+from veilnet.api.snapshots.feed import Feed
+from veilnet.api.storage.backup import back_up, restore
+from veilnet.api.storage.restored import begin_again
+from veilnet.enrolment_token import EnrolmentTokenText
+from veilnet.keyd.node import MasterClient, NodeFiles, enrol
+from veilnet.protocol.directory import Directory
+from veilnet.protocol.envelope import Rollback
+
+__all__ = ["running"]
+MOVED = ((IPv4Address("198.51.100.77"), 777),)
+
+
+class Node:
+    """A node that runs: what it last decided by is `directory`."""
+
+    def __init__(self, files: NodeFiles) -> None:
+        self.client, self.files = MasterClient(files), files
+        self.directory: Directory | None = None
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        async with aclosing(self.client.snapshots()) as snapshots:
+            async for self.directory in snapshots:
+                pass
+
+    @property
+    def sees(self) -> set[str]:
+        return set() if self.directory is None else {node.name for node in self.directory.nodes.values()}
+
+    async def come_to_see(self, names: set[str]) -> None:
+        async with asyncio.timeout(20):
+            while self.sees != names:
+                await asyncio.sleep(0.05)
+
+    async def stop(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+@pytest.fixture
+async def nodes(running: Running, tmp_path: Path) -> AsyncIterator[dict[str, Node]]:
+    token = await running.token()
+    found: dict[str, Node] = {}
+    for name in ("one", "two", "gone"):
+        found[name] = await joined(tmp_path / name, token)
+    yield found
+    for node in found.values():
+        await node.stop()
+
+
+async def joined(directory: Path, token: EnrolmentTokenText) -> Node:
+    files = NodeFiles(directory)
+    await enrol(files, token, directory.name, ENDPOINT)
+    return Node(files)
+
+
+async def test_nodes_follow_a_master_that_was_restored_from_an_older_backup(
+    running: Running, nodes: dict[str, Node], tmp_path: Path
+) -> None:
+    one, two = nodes["one"], nodes["two"]
+    await one.come_to_see({"one", "two", "gone"})
+    await asyncio.to_thread(back_up, running.state_dir, tmp_path / "b.tar")
+    nodes["late"] = await joined(tmp_path / "late", await running.token())
+    await running.call("POST", f"/nodes/{nodes['gone'].client._info.id}/revoke")
+    await two.client.publish(MOVED)
+    for node in (one, two, nodes["late"]):
+        await node.come_to_see({"one", "two", "late"})
+    await nodes["gone"].stop()
+    before, records = one.client.replica.version, dict(one.client.replica._records)
+    known = stored(one.files)
+
+    await running.stop()
+    restored = await asyncio.to_thread(restore, tmp_path / "b.tar", tmp_path / "again")
+    assert (restored.begun.realms, restored.begun.nodes) == (1, 3)
+    running.state_dir = restored.settings.state_dir
+    await running.start()
+
+    nodes["back"] = Node(nodes["gone"].files)  # revoked after the backup: the operator has to do that again
+    for node in (one, two, nodes["back"]):
+        await node.come_to_see({"one", "two", "gone"})
+    async with asyncio.timeout(20):  # the Master had an older descriptor; its owner hands it in again
+        while not one.directory or not any(view.endpoints == MOVED for view in one.directory.nodes.values()):
+            await asyncio.sleep(0.05)
+    assert one.client.replica.version > 1000 * before
+    assert not one.client.refused and not two.client.refused
+
+    late = next(record for record in records.values() if record.certificate and record.certificate.name == "late")
+    with pytest.raises(Rollback):  # an old record is signed well, and comes too late
+        one.client.replica.take_record(known[late.entry.node.hex()], one.client._clock())
+    again = MasterClient(one.files)
+    assert await until(again.snapshots(), {"one", "two", "gone"})
+    assert again.replica.shut == one.client.replica.shut > before
+
+
+def stored(files: NodeFiles) -> dict[str, Any]:
+    """Node id → record, as this node keeps it."""
+    with closing(sqlite3.connect(files.state_dir / "directory.db")) as database:
+        return {node: json.loads(text) for node, text in database.execute("SELECT node, document FROM record")}
+
+
+async def test_a_database_that_came_back_by_itself(master: Master) -> None:
+    """Versions of everything rise above all before, the head shuts out the rest when they are all signed."""
+    realm = await master.realm()
+    for name in ("one", "two"):
+        await master.enrol(name)
+    feed = Feed(master.context, realm["id"])
+    await feed.turn(due=True)
+    before = feed.version
+    begun = await begin_again(master.context.settings)
+    assert (begun.realms, begun.nodes) == (1, 2)
+    other = Feed(master.context, realm["id"])
+    await other.turn(due=True)
+    assert {facts.version > 1000 * before for facts in other._index.facts.values()} == {True}
+    assert other._head is not None
+    async with read_session(master.context.engine) as session:
+        newest = (await OutboxRepository(session).after(0, 100))[-1]
+    assert newest.type == "master.restored" and newest.id > 1000 * before
+    verified = await master.request("POST", "/audit-events/verify", status=202)
+    async with asyncio.timeout(10):
+        while (found := await master.request("GET", f"/operations/{verified['id']}"))["state"] == "running":
+            await asyncio.sleep(0.02)
+    assert found["result"]["first_fault"] is None
