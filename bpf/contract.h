@@ -43,6 +43,7 @@
 #define VEIL_LABELS 65536	 /* labels a node hands out, power of two, at most 2^24; 0 is the link's own control */
 #define VEIL_STREAMS 4096	 /* stream lanes per node; index 0 is never used */
 #define VEIL_ROUTES 16384	 /* overlay prefixes */
+#define VEIL_NETWORKS 16384	 /* entries for networks behind Confluxes */
 #define VEIL_KNOCK_SEEN 65536	 /* knock tags remembered against replay */
 #define VEIL_EVENT_BYTES 4194304 /* ring buffer */
 #define VEIL_KNOCK_SOURCES 16384 /* addresses whose knocks are counted; the one not heard for longest goes first */
@@ -212,6 +213,18 @@ struct veil_route {
 	__u32 stream; /* index of lane 0; 0: known, not connected: raise VEIL_EVENT_NO_STREAM */
 };
 
+/* ---- networks behind Confluxes: LPM trie, asked only where `routes` has no entry (docs/networks.md) ----------------- */
+#define VEIL_NETWORK_SCOPE_BITS 32
+#define VEIL_SCOPE_TO 0 /* `scope` of destinations; else the number of the peer that may send from the prefix, or
+			 * VEIL_PEER_SELF for what opened packets may be delivered to */
+#define VEIL_PEER_NONE 0 /* in veil_route.peer: a hole, counts as not found */
+
+struct veil_network_key { /* value: veil_route; peer is the scope itself but under VEIL_SCOPE_TO */
+	__u32 prefixlen; /* VEIL_NETWORK_SCOPE_BITS and bits of addr */
+	__u32 scope;
+	__u8 addr[16];
+};
+
 /* ---- configuration: one entry -------------------------------------------------------------------------------- */
 struct veil_knock_key {
 	__u64 mac[2];
@@ -234,7 +247,9 @@ struct veil_config { /* keyd and loader write */
 	__u8 veil0_mac[6];
 	__u8 veil0p_mac[6];
 	__u32 inner_mtu;
-	__u64 pad[3];
+	__u32 veil0_ifindex; /* a next hop behind it would send frames into the overlay */
+	__u32 pad;
+	__u64 pad2[2];
 	struct veil_knock_key knock[2]; /* the slot that holds now and its nearest neighbour */
 };
 
@@ -320,6 +335,7 @@ struct veil_ctl_req {
 	X(DROP_LINK_DOWN, DROP, "next link is not up")                                     \
 	X(DROP_EXHAUSTED, DROP, "send counter at its limit: rekey did not happen")         \
 	X(DROP_NO_ROUTE, DROP, "kernel has no route to the next hop")                      \
+	X(DROP_LOOP, DROP, "kernel's route to the next hop leads into the overlay")        \
 	X(DROP_NO_NEIGH, DROP, "kernel has no neighbour entry for the next hop")           \
 	X(DROP_TOO_BIG, DROP, "frame longer than the next link's MTU")                     \
 	X(DROP_EVENT_FULL, DROP, "event ring full")                                        \
@@ -330,10 +346,10 @@ struct veil_ctl_req {
 	X(DROP_STREAM_AUTH, DROP, "stream frame does not authenticate")                    \
 	X(DROP_STREAM_REPLAY, DROP, "stream counter seen before or too old")               \
 	X(DROP_INNER_BAD, DROP, "opened packet is not well-formed IP")                     \
-	X(DROP_INNER_SRC, DROP, "inner source address is not the peer's")                  \
-	X(DROP_INNER_NOT_OURS, DROP, "opened packet is for an address that is not this node's") \
+	X(DROP_INNER_SRC, DROP, "inner source is neither an address nor a network of the peer") \
+	X(DROP_INNER_NOT_OURS, DROP, "opened packet is for no address or network of this node") \
 	X(DROP_INNER_NOT_IP, DROP, "packet from the host is not IP, or cut short")         \
-	X(DROP_INNER_DST, DROP, "no overlay route to the inner destination")               \
+	X(DROP_INNER_DST, DROP, "no node has the inner destination")                       \
 	X(DROP_INNER_TOO_BIG, DROP, "inner packet longer than the overlay MTU")            \
 	X(DROP_HEADROOM, DROP, "driver gave no room for the outer headers")                \
 	X(DROP_CTL, DROP, "malformed seal request from keyd")                              \
@@ -354,6 +370,7 @@ _Static_assert(sizeof(struct veil_circuit) == 64, "veil_circuit");
 _Static_assert(sizeof(struct veil_stream_key) == 64, "veil_stream_key");
 _Static_assert(sizeof(struct veil_stream) == 6 * 64 + 2 * 8 * VEIL_STREAM_WIN_WORDS, "veil_stream");
 _Static_assert(sizeof(struct veil_route_key) == 20, "veil_route_key");
+_Static_assert(sizeof(struct veil_network_key) == 24, "veil_network_key");
 _Static_assert(sizeof(struct veil_knock_key) == 64, "veil_knock_key");
 _Static_assert(sizeof(struct veil_config) == 64 + 2 * 64, "veil_config");
 _Static_assert(sizeof(struct veil_event) == 72 + VEIL_EVENT_DATA_MAX, "veil_event");

@@ -54,6 +54,14 @@ static __always_inline int veil_inner_key(const __u8 *ip, const void *end, int a
 	return addr[0] || addr[1] || addr[2] != VEIL_MAPPED4;
 }
 
+/* The same address in the table of networks, under `scope`. */
+static __always_inline void veil_network_key(struct veil_network_key *key, __u32 scope, const struct veil_route_key *addr)
+{
+	key->prefixlen = VEIL_NETWORK_SCOPE_BITS + 128;
+	key->scope = scope;
+	__builtin_memcpy(key->addr, addr->addr, sizeof(key->addr));
+}
+
 /* Ethernet protocol of the packet at `ip`, whose first byte has been read before. */
 static __always_inline __be16 veil_inner_proto(const __u8 *ip)
 {

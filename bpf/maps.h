@@ -31,6 +31,8 @@ BPF_TABLE_PINNED7("hash", struct veil_link_way, u32, links_wide, VEIL_LINKS, VEI
 
 BPF_TABLE_PINNED7("lpm_trie", struct veil_route_key, struct veil_route, routes, VEIL_ROUTES, VEIL_PINS "/routes",
 		  BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED7("lpm_trie", struct veil_network_key, struct veil_route, networks, VEIL_NETWORKS,
+		  VEIL_PINS "/networks", BPF_F_NO_PREALLOC);
 
 /* tag of an accepted knock → jiffies of its arrival */
 BPF_TABLE_PINNED7("lru_hash", u64, u64, knock_seen, VEIL_KNOCK_SEEN, VEIL_PINS "/knock_seen", 0);

@@ -84,19 +84,25 @@ static __always_inline int veil_l2_fresh(const struct veil_l2 *l2, __u64 now)
 
 /* Ask the kernel's FIB and neighbour table for the next hop of `addrs`, starting at `fib_ifindex` (a device with
  * forwarding on: bpf_fib_lookup refuses others). A failed look-up keeps what is cached and counts as its refresh, so a
- * neighbour entry that expires under load does not cost a look-up per frame. 0, or the reason why there is no next hop. */
+ * neighbour entry that expires under load does not cost a look-up per frame. A next hop behind veil0 counts as failed:
+ * frames must not enter the overlay themselves. 0, or the reason why there is no next hop. */
 static __always_inline __u32 veil_l2_lookup(void *ctx, struct veil_l2 *l2, const struct veil_addrs *addrs,
-					    __u32 fib_ifindex, __u64 now)
+					    const struct veil_config *cfg, __u64 now)
 {
 	struct bpf_fib_lookup fib = {.family = VEIL_AF_INET, .l4_protocol = VEIL_PROTO_UDP};
 	long err;
 
-	fib.ifindex = fib_ifindex;
+	fib.ifindex = cfg->fib_ifindex;
 	fib.ipv4_src = veil_addr4(addrs->local);
 	fib.ipv4_dst = veil_addr4(addrs->remote);
 	fib.sport = addrs->lport;
 	fib.dport = addrs->rport;
 	err = bpf_fib_lookup(ctx, &fib, sizeof(fib), 0);
+	if (cfg->veil0_ifindex && fib.ifindex == cfg->veil0_ifindex) { /* it is set without a neighbour, too */
+		if (!l2->stamp)
+			return VEIL_DROP_LOOP;
+		err = 1;
+	}
 	if (err && !l2->stamp)
 		return err == BPF_FIB_LKUP_RET_NO_NEIGH ? VEIL_DROP_NO_NEIGH : VEIL_DROP_NO_ROUTE;
 	if (!err) {
@@ -110,11 +116,11 @@ static __always_inline __u32 veil_l2_lookup(void *ctx, struct veil_l2 *l2, const
 
 /* The next hop of `addrs` in `l2`, looked up again when it is old. 0, or the reason why there is none. */
 static __always_inline __u32 veil_l2_ready(void *ctx, struct veil_l2 *l2, const struct veil_addrs *addrs,
-					   __u32 fib_ifindex, __u64 now)
+					   const struct veil_config *cfg, __u64 now)
 {
 	if (veil_l2_fresh(l2, now))
 		return 0;
-	return veil_l2_lookup(ctx, l2, addrs, fib_ifindex, now);
+	return veil_l2_lookup(ctx, l2, addrs, cfg, now);
 }
 
 #endif

@@ -33,7 +33,7 @@ static __always_inline __u32 seal(struct veil_frame *frame, struct veil_link *li
 static __always_inline __u32 emit(struct xdp_md *ctx, struct veil_link *link, const struct veil_config *cfg, int *action)
 {
 	__u32 payload = ctx->data_end - ctx->data;
-	__u32 reason = veil_l2_ready(ctx, &link->l2, &link->addrs, cfg->fib_ifindex, bpf_jiffies64());
+	__u32 reason = veil_l2_ready(ctx, &link->l2, &link->addrs, cfg, bpf_jiffies64());
 	void *data;
 
 	if (reason)

@@ -96,7 +96,7 @@ static __always_inline __u32 forward(struct xdp_md *ctx, struct rx *rx, const st
 		return VEIL_DROP_LINK_DOWN;
 	if (rx->flow.payload + VEIL_OUTER4_LEN > out->mtu)
 		return VEIL_DROP_TOO_BIG;
-	reason = veil_l2_ready(ctx, &out->l2, &out->addrs, cfg->fib_ifindex, rx->now);
+	reason = veil_l2_ready(ctx, &out->l2, &out->addrs, cfg, rx->now);
 	if (reason)
 		return reason;
 	tx = &out->tx[out->tx_slot & 1];
@@ -112,22 +112,34 @@ static __always_inline __u32 forward(struct xdp_md *ctx, struct rx *rx, const st
 	return VEIL_OK_FORWARD;
 }
 
-/* The inner packet of an opened frame: it must come from an address that the directory gives to the stream's peer, and
- * go to one of ours: a peer reaches neither what this host would forward to nor its other addresses. */
+/* Is the address one of `peer`: its own overlay address, or in one of its networks? Another's overlay address is not,
+ * however wide the network. */
+static __always_inline int belongs(const struct veil_route_key *addr, __u32 peer)
+{
+	struct veil_route *route = routes.lookup((struct veil_route_key *)addr);
+
+	if (!route) {
+		struct veil_network_key key;
+
+		veil_network_key(&key, peer, addr);
+		route = networks.lookup(&key);
+	}
+	return route && route->peer == peer;
+}
+
+/* The inner packet of an opened frame: it must come from an address or network that the directory gives to the stream's
+ * peer, and go to one of ours: a peer reaches nothing else of what this host has or would forward to. */
 static __always_inline __u32 deliver(struct xdp_md *ctx, struct rx *rx, const struct veil_config *cfg,
 				     const struct veil_stream *stream, __u64 shdr)
 {
 	struct veil_route_key key;
 	__u32 reason = veil_open_inner(ctx, shdr, &key);
-	struct veil_route *route;
 
 	if (reason)
 		return reason;
-	route = routes.lookup(&key);
-	if (!route || route->peer != stream->peer)
+	if (!belongs(&key, stream->peer))
 		return VEIL_DROP_INNER_SRC;
-	route = veil_open_dst(ctx, &key) ? routes.lookup(&key) : NULL;
-	if (!route || route->peer != VEIL_PEER_SELF)
+	if (!veil_open_dst(ctx, &key) || !belongs(&key, VEIL_PEER_SELF))
 		return VEIL_DROP_INNER_NOT_OURS;
 	rx->action = bpf_redirect(cfg->veil0p_ifindex, 0);
 	return veil_open_deliver(ctx, cfg);

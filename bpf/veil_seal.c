@@ -151,12 +151,26 @@ static __always_inline __u32 send(struct xdp_md *ctx, struct seal *s, struct vei
 	if (s->len + VEIL_OVERHEAD4 > out->mtu)
 		return VEIL_DROP_TOO_BIG;
 	s->now = bpf_jiffies64();
-	reason = veil_l2_ready(ctx, &out->l2, &out->addrs, cfg->fib_ifindex, s->now);
+	reason = veil_l2_ready(ctx, &out->l2, &out->addrs, cfg, s->now);
 	if (!reason)
 		reason = make_room(ctx, s);
 	if (!reason)
 		reason = seal_frame(ctx, s, cipher, stream, out);
 	return reason ? reason : emit(ctx, s, cfg, out);
+}
+
+/* Whose the destination is: an overlay address wins over any network. Null: nobody's, or our own. */
+static __always_inline struct veil_route *find_route(const struct seal *s)
+{
+	struct veil_route *route = routes.lookup((struct veil_route_key *)&s->dst);
+
+	if (!route) {
+		struct veil_network_key key;
+
+		veil_network_key(&key, VEIL_SCOPE_TO, &s->dst);
+		route = networks.lookup(&key);
+	}
+	return route && route->peer != VEIL_PEER_NONE && route->peer != VEIL_PEER_SELF ? route : NULL;
 }
 
 static __always_inline __u32 seal(struct xdp_md *ctx, struct seal *s, struct veil_chacha20 *cipher,
@@ -168,8 +182,8 @@ static __always_inline __u32 seal(struct xdp_md *ctx, struct seal *s, struct vei
 
 	if (reason)
 		return reason;
-	route = routes.lookup(&s->dst);
-	if (!route || route->peer == VEIL_PEER_SELF)
+	route = find_route(s);
+	if (!route)
 		return VEIL_DROP_INNER_DST;
 	index = route->stream;
 	stream = streams.lookup(&index);

@@ -12,7 +12,7 @@ import ctypes
 _be16 = ctypes.c_uint16.__ctype_be__
 _be32 = ctypes.c_uint32.__ctype_be__
 
-SCHEMA_HASH = "c9f4c8de9a196a7e"
+SCHEMA_HASH = "43f791d6b6409ba3"
 
 SCHEMA = 1
 TAG_LEN = 8
@@ -41,6 +41,7 @@ BUCKET_WAYS = 4
 LABELS = 65536
 STREAMS = 4096
 ROUTES = 16384
+NETWORKS = 16384
 KNOCK_SEEN = 65536
 EVENT_BYTES = 4194304
 KNOCK_SOURCES = 16384
@@ -73,6 +74,9 @@ CIRCUIT_F_HS_GRACE = 1
 STREAM_UNSET = 0
 STREAM_UP = 1
 PEER_SELF = 4294967295
+NETWORK_SCOPE_BITS = 32
+SCOPE_TO = 0
+PEER_NONE = 0
 EMIT_TC = 0
 EMIT_REDIRECT = 1
 EVENT_KNOCK = 1
@@ -110,25 +114,26 @@ DROP_BUDGET = 22
 DROP_LINK_DOWN = 23
 DROP_EXHAUSTED = 24
 DROP_NO_ROUTE = 25
-DROP_NO_NEIGH = 26
-DROP_TOO_BIG = 27
-DROP_EVENT_FULL = 28
-DROP_KNOCK_RATE = 29
-DROP_CONTROL_RATE = 30
-DROP_STREAM_DOWN = 31
-DROP_STREAM_HDR = 32
-DROP_STREAM_AUTH = 33
-DROP_STREAM_REPLAY = 34
-DROP_INNER_BAD = 35
-DROP_INNER_SRC = 36
-DROP_INNER_NOT_OURS = 37
-DROP_INNER_NOT_IP = 38
-DROP_INNER_DST = 39
-DROP_INNER_TOO_BIG = 40
-DROP_HEADROOM = 41
-DROP_CTL = 42
-DROP_INTERNAL = 43
-REASON_MAX = 44
+DROP_LOOP = 26
+DROP_NO_NEIGH = 27
+DROP_TOO_BIG = 28
+DROP_EVENT_FULL = 29
+DROP_KNOCK_RATE = 30
+DROP_CONTROL_RATE = 31
+DROP_STREAM_DOWN = 32
+DROP_STREAM_HDR = 33
+DROP_STREAM_AUTH = 34
+DROP_STREAM_REPLAY = 35
+DROP_INNER_BAD = 36
+DROP_INNER_SRC = 37
+DROP_INNER_NOT_OURS = 38
+DROP_INNER_NOT_IP = 39
+DROP_INNER_DST = 40
+DROP_INNER_TOO_BIG = 41
+DROP_HEADROOM = 42
+DROP_CTL = 43
+DROP_INTERNAL = 44
+REASON_MAX = 45
 
 REASONS: tuple[str, ...] = (
     "UNSET",
@@ -157,6 +162,7 @@ REASONS: tuple[str, ...] = (
     "DROP_LINK_DOWN",
     "DROP_EXHAUSTED",
     "DROP_NO_ROUTE",
+    "DROP_LOOP",
     "DROP_NO_NEIGH",
     "DROP_TOO_BIG",
     "DROP_EVENT_FULL",
@@ -203,6 +209,7 @@ REASON_CLASS: dict[str, str] = {
     "DROP_LINK_DOWN": "DROP",
     "DROP_EXHAUSTED": "DROP",
     "DROP_NO_ROUTE": "DROP",
+    "DROP_LOOP": "DROP",
     "DROP_NO_NEIGH": "DROP",
     "DROP_TOO_BIG": "DROP",
     "DROP_EVENT_FULL": "DROP",
@@ -249,6 +256,7 @@ REASON_TEXT: dict[str, str] = {
     "DROP_LINK_DOWN": "next link is not up",
     "DROP_EXHAUSTED": "send counter at its limit: rekey did not happen",
     "DROP_NO_ROUTE": "kernel has no route to the next hop",
+    "DROP_LOOP": "kernel's route to the next hop leads into the overlay",
     "DROP_NO_NEIGH": "kernel has no neighbour entry for the next hop",
     "DROP_TOO_BIG": "frame longer than the next link's MTU",
     "DROP_EVENT_FULL": "event ring full",
@@ -259,10 +267,10 @@ REASON_TEXT: dict[str, str] = {
     "DROP_STREAM_AUTH": "stream frame does not authenticate",
     "DROP_STREAM_REPLAY": "stream counter seen before or too old",
     "DROP_INNER_BAD": "opened packet is not well-formed IP",
-    "DROP_INNER_SRC": "inner source address is not the peer's",
-    "DROP_INNER_NOT_OURS": "opened packet is for an address that is not this node's",
+    "DROP_INNER_SRC": "inner source is neither an address nor a network of the peer",
+    "DROP_INNER_NOT_OURS": "opened packet is for no address or network of this node",
     "DROP_INNER_NOT_IP": "packet from the host is not IP, or cut short",
-    "DROP_INNER_DST": "no overlay route to the inner destination",
+    "DROP_INNER_DST": "no node has the inner destination",
     "DROP_INNER_TOO_BIG": "inner packet longer than the overlay MTU",
     "DROP_HEADROOM": "driver gave no room for the outer headers",
     "DROP_CTL": "malformed seal request from keyd",
@@ -519,6 +527,19 @@ class Route(ctypes.LittleEndianStructure):
     ]
 
 
+class NetworkKey(ctypes.LittleEndianStructure):
+    """`struct veil_network_key`, 24 bytes."""
+
+    prefixlen: int
+    scope: int
+    addr: ctypes.Array[ctypes.c_uint8]
+    _fields_ = [
+        ("prefixlen", ctypes.c_uint32),
+        ("scope", ctypes.c_uint32),
+        ("addr", ctypes.c_uint8 * 16),
+    ]
+
+
 class KnockKey(ctypes.LittleEndianStructure):
     """`struct veil_knock_key`, 64 bytes."""
 
@@ -548,7 +569,9 @@ class Config(ctypes.LittleEndianStructure):
     veil0_mac: ctypes.Array[ctypes.c_uint8]
     veil0p_mac: ctypes.Array[ctypes.c_uint8]
     inner_mtu: int
-    pad: ctypes.Array[ctypes.c_uint64]
+    veil0_ifindex: int
+    pad: int
+    pad2: ctypes.Array[ctypes.c_uint64]
     knock: ctypes.Array[KnockKey]
     _fields_ = [
         ("bucket_seed", ctypes.c_uint64),
@@ -560,7 +583,9 @@ class Config(ctypes.LittleEndianStructure):
         ("veil0_mac", ctypes.c_uint8 * 6),
         ("veil0p_mac", ctypes.c_uint8 * 6),
         ("inner_mtu", ctypes.c_uint32),
-        ("pad", ctypes.c_uint64 * 3),
+        ("veil0_ifindex", ctypes.c_uint32),
+        ("pad", ctypes.c_uint32),
+        ("pad2", ctypes.c_uint64 * 2),
         ("knock", KnockKey * 2),
     ]
 
@@ -660,6 +685,7 @@ STRUCTS: dict[str, type[ctypes.LittleEndianStructure]] = {
     "veil_stream": Stream,
     "veil_route_key": RouteKey,
     "veil_route": Route,
+    "veil_network_key": NetworkKey,
     "veil_knock_key": KnockKey,
     "veil_config": Config,
     "veil_event": Event,

@@ -21,6 +21,7 @@ from tests.bpf import oracle
 from tests.bpf.harness import World, words
 from veilnet import contract as c
 from veilnet.loader import libbpf
+from veilnet.loader.maps import network_key
 
 rng = random.Random(7)
 LINK, LABEL, BUDGET, STREAM, PEER = 5, 0xABCDEF, 9, 40, 17
@@ -83,6 +84,21 @@ def routes(world: World, entries: dict[str, tuple[int, int]]) -> Iterator[None]:
     finally:
         for prefix in entries:
             libbpf.map_delete(fd, route_key(prefix))
+
+
+@contextmanager
+def networks(world: World, entries: dict[tuple[int, str], tuple[int, int]]) -> Iterator[None]:
+    """Networks behind Confluxes, (scope, prefix) → (peer, stream), for the time of the block."""
+    fd = libbpf.obj_get(world.pins / "networks")
+    keys = {bytes(network_key(scope, ip_network(prefix))): target for (scope, prefix), target in entries.items()}
+    for key, (peer, stream) in keys.items():
+        libbpf.map_update(fd, key, bytes(c.Route(peer=peer, stream=stream)))
+    try:
+        yield
+    finally:
+        for key in keys:
+            libbpf.map_delete(fd, key)
+        os.close(fd)
 
 
 def inner4(length: int, src: str = HERE4, dst: str = PEER4) -> bytes:

@@ -72,6 +72,23 @@ def test_kept_when_the_neighbour_goes(world: h.World, rx: int, nic: Namespace) -
     assert world.run(rx, packet(frame(counter=2))).reasons == {"OK_FORWARD": 1}
 
 
+def test_never_behind_the_overlay_device(world: h.World, rx: int, nic: Namespace) -> None:
+    """An accepted network that holds the next relay's address: the frame does not go into the overlay, with a neighbour
+    or without, and what was found before stays in use."""
+    unresolved(world, "fwd0")
+    world.config.veil0_ifindex = socket.if_nametoindex("up0")
+    assert world.run(rx, packet(frame(counter=1))).reasons == {"DROP_LOOP": 1}
+    nic.ip(f"neigh replace {GATEWAY} lladdr {PEER_MAC} dev up0")
+    assert world.run(rx, packet(frame(counter=2))).reasons == {"DROP_LOOP": 1}
+    world.config.veil0_ifindex = 0
+    assert world.run(rx, packet(frame(counter=3))).reasons == {"OK_FORWARD": 1}
+    world.config.veil0_ifindex = socket.if_nametoindex("up0")
+    world.links[2].l2.stamp -= c.L2_REFRESH_JIFFIES
+    nic.ip(f"neigh replace {GATEWAY} lladdr 02:aa:bb:cc:dd:02 dev up0")
+    done = world.run(rx, packet(frame(counter=4)))
+    assert (done.reasons, done.packet[5]) == ({"OK_FORWARD": 1}, 1)
+
+
 @pytest.mark.parametrize(
     ("device", "commands", "reason"),
     [

@@ -213,7 +213,7 @@ class BpfPlane:
         counters = (e.tx[0].counter, e.tx[1].counter)
         return StreamStats(e.state, e.rx_seen, e.tx_seen, e.rx_frames, e.tx_slot, counters, used)
 
-    # ---- routes, knock keys ----------------------------------------------------------------------------------
+    # ---- routes, networks, knock keys ------------------------------------------------------------------------
 
     def put_route(self, network: IpNetwork, *, peer: int, stream: int) -> None:
         self.maps.put_route(network, peer, stream)
@@ -223,6 +223,15 @@ class BpfPlane:
 
     def routes(self) -> dict[IpNetwork, tuple[int, int]]:
         return self.maps.routes()
+
+    def put_network(self, scope: int, network: IpNetwork, *, peer: int, stream: int) -> None:
+        self.maps.put_network(scope, network, peer, stream)
+
+    def remove_network(self, scope: int, network: IpNetwork) -> None:
+        self.maps.remove_network(scope, network)
+
+    def networks(self) -> dict[tuple[int, IpNetwork], tuple[int, int]]:
+        return self.maps.networks()
 
     def set_knock(self, index: int, key: KnockKey | None) -> None:
         entry = self.maps.config.knock[index]

@@ -124,11 +124,18 @@ class DataPlane(Protocol):
     def remove_stream(self, stream: int) -> None: ...
     def stream_stats(self, stream: int) -> StreamStats: ...
 
-    # overlay routes, knock keys
+    # overlay routes, networks behind Confluxes, knock keys
     def put_route(self, network: IpNetwork, *, peer: int, stream: int) -> None: ...
     def remove_route(self, network: IpNetwork) -> None: ...
     def routes(self) -> dict[IpNetwork, tuple[int, int]]:
         """network → (peer, stream)."""
+
+    def put_network(self, scope: int, network: IpNetwork, *, peer: int, stream: int) -> None:
+        """An entry of the table of networks, `scope` as in bpf/contract.h."""
+
+    def remove_network(self, scope: int, network: IpNetwork) -> None: ...
+    def networks(self) -> dict[tuple[int, IpNetwork], tuple[int, int]]:
+        """(scope, network) → (peer, stream)."""
 
     def set_knock(self, index: int, key: KnockKey | None) -> None:
         """Index 0 or 1 of `veil_config.knock`."""

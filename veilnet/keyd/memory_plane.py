@@ -52,6 +52,7 @@ class MemoryPlane:
         self._circuit_seen: dict[int, int] = {}
         self._streams: dict[int, StreamEntry] = {}
         self._routes: dict[IpNetwork, tuple[int, int]] = {}
+        self._networks: dict[tuple[int, IpNetwork], tuple[int, int]] = {}
         self._knock: list[KnockKey | None] = [None, None]
         self._knock_seen: set[bytes] = set()
         self._states: dict[tuple[int, int], bytes] = {}
@@ -84,8 +85,8 @@ class MemoryPlane:
 
     def send_inner(self, packet: bytes) -> list[Output]:
         """An inner IP packet from the host."""
-        route = self._route(_address(packet, source=False))
-        if route is None or route[0] == c.PEER_SELF:
+        route = self._owner(_address(packet, source=False), c.SCOPE_TO)
+        if route is None or route[0] in {c.PEER_NONE, c.PEER_SELF}:
             return self._exit("DROP_INNER_DST")
         peer, stream = route
         entry = self._streams.get(stream)
@@ -173,10 +174,10 @@ class MemoryPlane:
             return self._exit("DROP_STREAM_REPLAY")
         entry.rx_seen = self._tick()
         entry.rx_frames += 1
-        source = self._route(_address(opened.inner, source=True))
+        source = self._owner(_address(opened.inner, source=True), entry.peer)
         if source is None or source[0] != entry.peer:
             return self._exit("DROP_INNER_SRC")
-        target = self._route(_address(opened.inner, source=False))
+        target = self._owner(_address(opened.inner, source=False), c.PEER_SELF)
         if target is None or target[0] != c.PEER_SELF:
             return self._exit("DROP_INNER_NOT_OURS")
         return [*self._exit("OK_OPEN"), Deliver(opened.inner)]
@@ -195,9 +196,12 @@ class MemoryPlane:
         self._jiffies += 1
         return self._jiffies
 
-    def _route(self, address: IpAddress | None) -> tuple[int, int] | None:
-        found = [net for net in self._routes if address is not None and address in net]
-        return self._routes[max(found, key=lambda net: net.prefixlen)] if found else None
+    def _owner(self, address: IpAddress | None, scope: int) -> tuple[int, int] | None:
+        """Networks are asked only for what is nobody's overlay address."""
+        if address is None:
+            return None
+        networks = {network: target for (held, network), target in self._networks.items() if held == scope}
+        return _longest(self._routes, address) or _longest(networks, address)
 
     # ---- links ---------------------------------------------------------------------------------------------------
 
@@ -308,6 +312,15 @@ class MemoryPlane:
     def routes(self) -> dict[IpNetwork, tuple[int, int]]:
         return dict(self._routes)
 
+    def put_network(self, scope: int, network: IpNetwork, *, peer: int, stream: int) -> None:
+        self._networks[scope, network] = (peer, stream)
+
+    def remove_network(self, scope: int, network: IpNetwork) -> None:
+        self._networks.pop((scope, network), None)
+
+    def networks(self) -> dict[tuple[int, IpNetwork], tuple[int, int]]:
+        return dict(self._networks)
+
     def set_knock(self, index: int, key: KnockKey | None) -> None:
         self._knock[index] = key
 
@@ -352,6 +365,11 @@ class MemoryPlane:
 
     def reasons(self) -> dict[str, int]:
         return dict(self._reasons)
+
+
+def _longest(table: dict[IpNetwork, tuple[int, int]], address: IpAddress) -> tuple[int, int] | None:
+    found = [network for network in table if address in network]
+    return table[max(found, key=lambda network: network.prefixlen)] if found else None
 
 
 def _address(packet: bytes, *, source: bool) -> IpAddress | None:

@@ -97,6 +97,7 @@ def _write_config(pin_dir: Path, spec: Spec, pair: VethFacts) -> None:
         if not config.bucket_seed:  # links already sit in buckets of the old seed
             config.bucket_seed = secrets.randbits(63) | 1
         config.fib_ifindex = config.veil0p_ifindex = pair.peer_ifindex
+        config.veil0_ifindex = pair.ifindex
         config.knock_port, config.dark = spec.knock_port, int(spec.dark)
         config.emit = c.EMIT_TC
         config.inner_mtu = pair.mtu

@@ -173,6 +173,14 @@ def route_key(network: IPv4Network | IPv6Network) -> c.RouteKey:
     return key
 
 
+def network_key(scope: int, network: IPv4Network | IPv6Network) -> c.NetworkKey:
+    """LPM key of a prefix in the table of networks; `scope` as in bpf/contract.h."""
+    route = route_key(network)
+    key = c.NetworkKey(prefixlen=c.NETWORK_SCOPE_BITS + route.prefixlen, scope=scope)
+    store(key.addr, bytes(route.addr))
+    return key
+
+
 def _network(key: c.RouteKey) -> IPv4Network | IPv6Network:
     packed = bytes(key.addr)
     if packed.startswith(_MAPPED) and key.prefixlen >= 96:
@@ -194,7 +202,7 @@ class Maps:
         with ExitStack() as undo:
             self._fds: dict[str, int] = {}
             undo.callback(self.close)
-            for name in ("links_wide", "routes", "knock_seen", "reasons", "events", "keyd_state"):
+            for name in ("links_wide", "routes", "networks", "knock_seen", "reasons", "events", "keyd_state"):
                 self._fds[name] = libbpf.obj_get(pin_dir / name)
             undo.pop_all()
 
@@ -231,6 +239,22 @@ class Maps:
         for raw, value in self._items("routes", c.RouteKey, c.Route):
             route = c.Route.from_buffer_copy(value)
             found[_network(c.RouteKey.from_buffer_copy(raw))] = (int(route.peer), int(route.stream))
+        return found
+
+    def put_network(self, scope: int, network: IPv4Network | IPv6Network, peer: int, stream: int) -> None:
+        libbpf.map_update(self._fds["networks"], bytes(network_key(scope, network)), bytes(c.Route(peer, stream)))
+
+    def remove_network(self, scope: int, network: IPv4Network | IPv6Network) -> None:
+        self._delete("networks", bytes(network_key(scope, network)))
+
+    def networks(self) -> dict[tuple[int, IPv4Network | IPv6Network], tuple[int, int]]:
+        """(scope, network) → (peer, stream)."""
+        found = {}
+        for raw, value in self._items("networks", c.NetworkKey, c.Route):
+            key, route = c.NetworkKey.from_buffer_copy(raw), c.Route.from_buffer_copy(value)
+            plain = c.RouteKey(prefixlen=key.prefixlen - c.NETWORK_SCOPE_BITS)
+            store(plain.addr, bytes(key.addr))
+            found[int(key.scope), _network(plain)] = (int(route.peer), int(route.stream))
         return found
 
     def _items(self, name: str, key: type[T], value: type[Any]) -> Iterator[tuple[bytes, bytes]]:

@@ -39,6 +39,7 @@ MAPS: dict[str, MapInfo] = {
     "event_share": _array(c.EventShare, 1),
     "links_wide": MapInfo("hash", sizeof(c.LinkWay), 4, c.LINKS, 0),
     "routes": MapInfo("lpm_trie", sizeof(c.RouteKey), sizeof(c.Route), c.ROUTES, F_NO_PREALLOC),
+    "networks": MapInfo("lpm_trie", sizeof(c.NetworkKey), sizeof(c.Route), c.NETWORKS, F_NO_PREALLOC),
     "knock_seen": MapInfo("lru_hash", 8, 8, c.KNOCK_SEEN, 0),
     "knock_sources": MapInfo("lru_hash", 16, 8, c.KNOCK_SOURCES, 0),
     "reasons": MapInfo("percpu_array", 4, 8, c.REASON_MAX, 0),
