@@ -15,7 +15,19 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address
 from math import inf
 
-from veilnet.keyd.core import Action, EmitProbe, Event, Inject, Nic, NodeKeys, SendDatagram, Settings, Underlay
+from veilnet.keyd.core import (
+    Action,
+    EmitProbe,
+    Event,
+    Inject,
+    NetworkChoice,
+    Nic,
+    NodeKeys,
+    RouteNetworks,
+    SendDatagram,
+    Settings,
+    Underlay,
+)
 from veilnet.keyd.dataplane import Addrs
 from veilnet.keyd.engine import Engine
 from veilnet.keyd.memory_plane import Control, Deliver, Emit, Knock, MemoryPlane, NoStream, Output
@@ -57,11 +69,20 @@ class Node:
     """What this machine's NICs send by XDP redirect arrives."""
     stopped: bool = False
     """keyd is not running; the data plane is."""
+    choice: NetworkChoice = field(default_factory=NetworkChoice)
+    routed: RouteNetworks | None = None
+    """What the engine last asked this host to route."""
 
     def boot(self, net: Net) -> None:
         """Start keyd, or start it again over what the data plane holds."""
         self.engine = Engine(
-            self.keys, self.plane, self.rng.randbytes, self.underlay, settings=self.settings, provider=PROVIDER
+            self.keys,
+            self.plane,
+            self.rng.randbytes,
+            self.underlay,
+            settings=self.settings,
+            provider=PROVIDER,
+            networks=self.choice,
         )
         self.stopped = False
         net.act(self, self.engine.set_clock(net.now, net.now))
@@ -184,6 +205,8 @@ class Net:
                 addrs = node.plane.link_addrs(action.link)
                 if node.redirects and addrs is not None:
                     self._transmit(node, addrs, payload)
+            elif isinstance(action, RouteNetworks):
+                node.routed = action
             else:
                 node.events.append(action)
 

@@ -21,6 +21,8 @@ IO_CALLS = {"open", "input", "print"}
 KEYD_SHELL = {
     "shell",
     "spread",
+    "routes",
+    "master_socket",
     "node",
     "node_files",
     "directory_file",

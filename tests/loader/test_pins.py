@@ -60,7 +60,7 @@ def test_maps_h_declares_the_same(pin_dir: Path, tmp_path: Path) -> None:
     """With nothing pinned but the ring buffer, bcc creates the maps itself: compare what it makes."""
     pins.create_maps(pin_dir)
     arrays = {"config", "link_buckets", "links", "circuits", "streams", "event_share"}
-    theirs = arrays | {"links_wide", "routes", "knock_seen", "knock_sources", "reasons"}
+    theirs = arrays | {"links_wide", "routes", "networks", "knock_seen", "knock_sources", "reasons"}
     for name in theirs:
         (pin_dir / name).unlink()
     source = tmp_path / "all.c"

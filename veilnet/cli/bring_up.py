@@ -13,14 +13,14 @@ from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from typing import Final
 
-from pyroute2 import IPRoute
+from pyroute2 import IPRoute, NetlinkError
 
 from veilnet.cli import daemon
 from veilnet.cli.output import CliError, Exit, fail, say
 from veilnet.enrolment_token import TokenTextError, read_token
 from veilnet.keyd.node import DESCRIPTOR_SECONDS, NodeError, NodeFiles, enrol, unix_now
 from veilnet.keyd.node_files import NodeInfo, read_info
-from veilnet.loader import dataplane
+from veilnet.loader import dataplane, routing
 from veilnet.loader.attach import AttachError
 from veilnet.loader.headers import HeadersMissingError, use_headers
 from veilnet.loader.pins import PinMismatchError
@@ -47,10 +47,13 @@ class Wanted:
     allow_generic: bool
     dark: bool
     foreground: bool
+    accept_networks: bool = False
 
 
 def bring_up(wanted: Wanted, token_text: str | None) -> None:
     require_root()
+    if wanted.accept_networks and wanted.role != dataplane.CONFLUX:
+        fail("--accept-networks: a Guardian sends nothing of its host's", "leave it out", Exit.USAGE)
     files = NodeFiles(wanted.state_dir)
     if daemon.running_pid(wanted.instance) is not None:
         fail(f"instance {wanted.instance} is up already", f"veilnet {wanted.role} down --instance {wanted.instance}")
@@ -182,7 +185,8 @@ def _key_daemon(wanted: Wanted, port: int, *, fresh: bool) -> None:
 def keyd_arguments(wanted: Wanted, port: int) -> Sequence[str]:
     nics = [word for nic in wanted.nics for word in ("--nic", nic)]
     paths = ["--instance", wanted.instance, "--state-dir", str(wanted.state_dir)]
-    return [*paths, *nics, "--knock-port", str(port)]
+    accepting = ["--accept-networks"] if wanted.accept_networks else []
+    return [*paths, *nics, "--knock-port", str(port), *accepting]
 
 
 def take_down(instance: str) -> None:
@@ -190,7 +194,8 @@ def take_down(instance: str) -> None:
     require_root()
     ran = daemon.stop(instance)
     try:
+        routing.remove(instance)
         dataplane.down(instance)
-    except (OSError, ValueError) as error:
+    except (NetlinkError, OSError, ValueError) as error:
         raise CliError(f"data plane: {error}") from error
     say(f"down: instance {instance}" + ("" if ran else " (no key daemon was running)"))

@@ -35,6 +35,9 @@ AllowGeneric = Annotated[
     bool, typer.Option("--allow-generic", help="Take generic XDP (slower) where native is not to be had.")
 ]
 Dark = Annotated[bool, typer.Option("--dark", help="Drop strangers' datagrams on our ports.")]
+AcceptNetworks = Annotated[
+    bool, typer.Option("--accept-networks", help="Conflux: route approved networks behind other nodes to them.")
+]
 Foreground = Annotated[bool, typer.Option("--foreground", help="Stay; for service managers.")]
 node_app = typer.Typer(help="Enrolled nodes, for administrators.", no_args_is_help=True)
 
@@ -62,6 +65,7 @@ def _up(role: str) -> Callable[..., None]:
         allow_generic: AllowGeneric = False,
         dark: Dark = False,
         foreground: Foreground = False,
+        accept_networks: AcceptNetworks = False,
     ) -> None:
         """Enrol if need be, attach the data plane, start the key daemon."""
         from veilnet.cli.bring_up import Wanted, bring_up  # noqa: PLC0415 - bcc loads slowly, and only here
@@ -79,6 +83,7 @@ def _up(role: str) -> Callable[..., None]:
             allow_generic=allow_generic,
             dark=dark,
             foreground=foreground,
+            accept_networks=accept_networks,
         )
         bring_up(wanted, token_text)
 

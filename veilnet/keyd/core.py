@@ -14,7 +14,7 @@ from ipaddress import IPv4Interface, IPv6Interface
 from typing import Final
 
 from veilnet.contract import LABELS, LINKS, STREAMS
-from veilnet.keyd.dataplane import Addrs, DataPlane, IpAddress
+from veilnet.keyd.dataplane import Addrs, DataPlane, IpAddress, IpNetwork
 from veilnet.keyd.store import Store
 from veilnet.keyd.timers import Timers
 from veilnet.protocol.crypto import Rng
@@ -122,7 +122,24 @@ class Event:
     fields: Mapping[str, object]
 
 
-Action = SendDatagram | Inject | EmitProbe | Event
+@dataclass(frozen=True, slots=True)
+class RouteNetworks:
+    """`accepted`: networks that the host is to route into veil0, these and no others; `own`: those behind it, for which
+    it has to forward."""
+
+    accepted: tuple[IpNetwork, ...]
+    own: tuple[IpNetwork, ...]
+
+
+Action = SendDatagram | Inject | EmitProbe | Event | RouteNetworks
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkChoice:
+    """What this host's owner says about networks behind other nodes. `overlay`: the realm's own ranges."""
+
+    accept: bool = False
+    overlay: tuple[IpNetwork, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +160,18 @@ def next_free(taken: set[int], last: int, size: int) -> int:
 
 
 class Core:
-    def __init__(self, own: NodeKeys, plane: DataPlane, rng: Rng, underlay: Underlay, settings: Settings) -> None:
+    def __init__(
+        self,
+        own: NodeKeys,
+        plane: DataPlane,
+        rng: Rng,
+        underlay: Underlay,
+        settings: Settings,
+        *,
+        networks: NetworkChoice | None = None,
+    ) -> None:
         self.own = own
+        self.networks = networks or NetworkChoice()
         self.plane = plane
         self.rng = rng
         self.underlay = underlay

@@ -18,6 +18,7 @@ from veilnet.keyd.core import (
     Event,
     ExhaustedError,
     Inject,
+    NetworkChoice,
     Nic,
     NodeKeys,
     SendDatagram,
@@ -59,8 +60,9 @@ class Engine:
         *,
         settings: Settings | None = None,
         provider: Provider | None = None,
+        networks: NetworkChoice | None = None,
     ) -> None:
-        self.core = Core(own, plane, rng, underlay, settings or Settings())
+        self.core = Core(own, plane, rng, underlay, settings or Settings(), networks=networks)
         self.peers = Peers(self.core, provider or CryptographyProvider())
         requests = Requests(self.core)
         self._requests = requests

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m veilnet.keyd --instance NAME --state-dir DIR --nic NIC ... [--knock-port PORT]`
+"""`python -m veilnet.keyd --instance NAME --state-dir DIR --nic NIC ... [--knock-port PORT] [--accept-networks]`
 
 The key daemon of one instance, in the foreground, over a data plane that is up already. SIGTERM and SIGINT end it and
 leave the data plane at work; SIGHUP reads the host's addresses again.
@@ -16,9 +16,11 @@ from pathlib import Path
 
 import structlog
 
+from veilnet.keyd.core import NetworkChoice
 from veilnet.keyd.node import MasterClient
-from veilnet.keyd.node_files import NodeError, NodeFiles
+from veilnet.keyd.node_files import NodeError, NodeFiles, read_info
 from veilnet.keyd.shell import Shell
+from veilnet.loader import routing
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -27,6 +29,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--state-dir", required=True, type=Path)
     parser.add_argument("--nic", required=True, action="append", help="underlay device; may be repeated")
     parser.add_argument("--knock-port", type=int, default=0, help="default: the one in the data plane's configuration")
+    parser.add_argument("--accept-networks", action="store_true", help="use networks behind other nodes")
     parser.add_argument("--verbose", action="store_true")
     return parser.parse_args(arguments)
 
@@ -49,8 +52,12 @@ def configure_logging(verbose: bool) -> None:
 
 async def serve(options: argparse.Namespace) -> None:
     files = NodeFiles(options.state_dir)
-    client = MasterClient(files)
-    shell = Shell(options.instance, files.node_keys(), tuple(options.nic), options.knock_port, client.status)
+    info = read_info(files)
+    choice = NetworkChoice(options.accept_networks, (info.ipv4.network, info.ipv6.network))
+    client = MasterClient(files, mark=routing.MARK if choice.accept else 0)
+    shell = Shell(
+        options.instance, files.node_keys(), tuple(options.nic), options.knock_port, client.status, networks=choice
+    )
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)

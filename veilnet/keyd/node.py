@@ -24,6 +24,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from veilnet.enrolment_token import EnrolmentTokenText
+from veilnet.keyd import master_socket
 from veilnet.keyd.directory_file import DirectoryFile
 from veilnet.keyd.node_files import NodeError, NodeFiles, NodeInfo, read_info
 from veilnet.protocol.directory import (
@@ -147,8 +148,12 @@ class Resync(NodeError):  # noqa: N818 - named as what has to be done
 class MasterClient:
     """`snapshots` for ever; `publish` new endpoints; `status` for whoever asks."""
 
-    def __init__(self, files: NodeFiles, clock: Clock = unix_now, rng: random.Random | None = None) -> None:
+    def __init__(
+        self, files: NodeFiles, clock: Clock = unix_now, rng: random.Random | None = None, mark: int = 0
+    ) -> None:
+        """`mark`: SO_MARK of its sockets, 0 for none."""
         self._files = files
+        self._mark = mark
         self._clock = clock
         self._rng = rng or random.Random()
         self._info = read_info(files)
@@ -227,8 +232,15 @@ class MasterClient:
         since = self.version if self.replica.head else 0
         url = f"ws{self._info.url.removeprefix('http')}/api/v1/node/channel?since={since}"
         tls = self._tls if url.startswith("wss") else None
+        ready = await master_socket.connected(self._info.url, self._mark, HTTP_TIMEOUT)
         async with connect(
-            url, ssl=tls, additional_headers=self._headers, max_size=MESSAGE_MAX, proxy=None, open_timeout=HTTP_TIMEOUT
+            url,
+            ssl=tls,
+            additional_headers=self._headers,
+            max_size=MESSAGE_MAX,
+            proxy=None,
+            open_timeout=HTTP_TIMEOUT,
+            sock=ready,
         ) as socket:
             self.connected, self.last_error = True, ""
             while True:
@@ -314,7 +326,7 @@ class MasterClient:
             last = self._files.descriptor(now)
         if last is None or last.serial == self._uploaded_serial:
             return
-        async with httpx.AsyncClient(verify=self._tls, timeout=HTTP_TIMEOUT, trust_env=False) as client:
+        async with master_socket.client(self._tls, self._mark, HTTP_TIMEOUT) as client:
             response = await client.put(
                 f"{self._info.url}/api/v1/node/descriptor",
                 content=self._files.read("descriptor.json"),

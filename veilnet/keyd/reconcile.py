@@ -24,6 +24,7 @@ class Reconciler:
         self._check_streams()
         self._check_circuits()
         self._check_routes()
+        self._streams.networks.repair()
         self._streams.forget_peers()  # no route leads to them any more
 
     def _check_links(self) -> None:

@@ -24,12 +24,23 @@ from pyroute2 import IPRoute
 from veilnet import contract as c
 from veilnet.files import private_directory
 from veilnet.keyd.bpf_plane import BpfPlane
-from veilnet.keyd.core import Action, EmitProbe, Inject, Nic, NodeKeys, SendDatagram, Underlay
+from veilnet.keyd.core import (
+    Action,
+    EmitProbe,
+    Inject,
+    NetworkChoice,
+    Nic,
+    NodeKeys,
+    RouteNetworks,
+    SendDatagram,
+    Underlay,
+)
 from veilnet.keyd.dataplane import Addrs
 from veilnet.keyd.engine import Engine
 from veilnet.keyd.ring import EventRing
+from veilnet.keyd.routes import HostRoutes
 from veilnet.keyd.spread import Spreader
-from veilnet.loader import pins
+from veilnet.loader import pins, routing
 from veilnet.protocol.directory import Directory
 from veilnet.protocol.errors import LocalError
 
@@ -84,9 +95,11 @@ def read_addrs(addrs: c.Addrs) -> Addrs:
 class Sockets:
     """Raw IPv4 socket for datagrams; packet socket on veil0 for inner packets, so that veil0p's program sees them."""
 
-    def __init__(self, plane: BpfPlane) -> None:
+    def __init__(self, plane: BpfPlane, *, marked: bool) -> None:
         self._raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
         self._raw.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
+        if marked:
+            self._raw.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, routing.MARK)
         self._raw.setblocking(False)
         config = plane.maps.config
         self._macs = bytes(config.veil0p_mac) + bytes(config.veil0_mac)
@@ -117,14 +130,17 @@ class Shell:
         nic_names: tuple[str, ...],
         knock_port: int,
         facts: Callable[[], dict[str, Any]] = dict,
+        *,
+        networks: NetworkChoice | None = None,
     ) -> None:
         """`facts` are added to `status`: what others than the engine know."""
         self._instance, self._nic_names = instance, nic_names
         self.plane = BpfPlane(pins.instance_dir(instance))
         self._knock_port = knock_port or self.plane.maps.config.knock_port
         underlay = read_underlay(nic_names, self._knock_port)
-        self.engine = Engine(keys, self.plane, os.urandom, underlay)
-        self._sockets = Sockets(self.plane)
+        self.engine = Engine(keys, self.plane, os.urandom, underlay, networks=networks)
+        self._sockets = Sockets(self.plane, marked=self.engine.core.networks.accept)
+        self._routes = HostRoutes(instance, self._sockets.device, underlay)
         self._ring = EventRing(self.plane.maps, self._on_event)
         self._working = False
         self._timer: asyncio.TimerHandle | None = None
@@ -143,6 +159,8 @@ class Shell:
                     self._sockets.inject(action.packet)
                 elif isinstance(action, EmitProbe):
                     self.plane.probe(action.link, action.body)
+                elif isinstance(action, RouteNetworks):
+                    self._routes.wish(action)
                 else:
                     log.info(action.name, **action.fields)
             except OSError as error:
@@ -213,6 +231,7 @@ class Shell:
         """Read this host's addresses again."""
         underlay = read_underlay(self._nic_names, self._knock_port)
         self.act(self.engine.set_underlay(underlay, time.monotonic()))
+        self._routes.moved(underlay)
 
     # ---- control socket ------------------------------------------------------------------------------------------
 
@@ -237,13 +256,14 @@ class Shell:
                 return {"ok": True}
             if command == "paths":
                 return {"paths": self._paths()}
-            return (
-                self.engine.snapshot() | {"events_dropped": self._ring.dropped} | self._facts()
-                if command == "status"
-                else {"error": f"unknown {command!r}"}
-            )
+            return self._status() if command == "status" else {"error": f"unknown {command!r}"}
         except (ValueError, KeyError, TypeError, LocalError) as error:
             return {"error": str(error)}
+
+    def _status(self) -> dict[str, Any]:
+        found = self.engine.snapshot() | {"events_dropped": self._ring.dropped} | self._facts()
+        found["networks"] |= {"missing": self._routes.missing}
+        return found
 
     async def _ping(self, name: str, timeout: float) -> dict[str, Any]:
         done: asyncio.Future[tuple[bool, float]] = asyncio.get_running_loop().create_future()
@@ -313,10 +333,11 @@ class Shell:
             self.set_directory(directory)
 
     def _spread(self) -> list[Coroutine[Any, Any, None]]:
-        """A Conflux's own work; a Guardian's programs have no cipher to spread."""
+        """A Conflux's own work; a Guardian's programs have no cipher to spread and no packets of the host's."""
         if not (pins.instance_dir(self._instance) / "prog_veil_seal").exists():
             return []
-        return [Spreader(self._sockets.device, self._nic_names, RUN / self._instance / "threaded").run()]
+        spreader = Spreader(self._sockets.device, self._nic_names, RUN / self._instance / "threaded")
+        return [spreader.run(), self._routes.run()]
 
     async def _watch_clock(self) -> None:
         while True:

@@ -34,6 +34,7 @@ def snapshot(
         "links": [_link(core, link) for _, link in sorted(links.by_index.items())],
         "legs": [_leg(core, leg) for _, leg in sorted(legs.by_label.items())],
         "streams": [_stream(core, stream) for _, stream in sorted(streams.by_index.items())],
+        "networks": _networks(core, streams),
         "building": [[core.name(node) for node in circuit.path] for circuit in circuits.building],
         "emit": "redirect" if redirects else "tc",
         "waiting": len(streams.builder.queue),
@@ -41,6 +42,16 @@ def snapshot(
         "data_frames": data_frames,
         "counters": dict(sorted(core.counters.items())),
         "data_plane": core.plane.reasons(),
+    }
+
+
+def _networks(core: Core, streams: Streams) -> dict[str, Any]:
+    networks = streams.networks
+    return {
+        "own": [str(network) for network in networks.own()],
+        "unusable": [str(network) for network in networks.unusable()],
+        "accepting": core.networks.accept,
+        "accepted": {str(network): core.name(node) for network, node in networks.via.items()},
     }
 
 

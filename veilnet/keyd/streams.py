@@ -14,6 +14,7 @@ from veilnet.keyd.demand import Builder
 from veilnet.keyd.dial import Requests
 from veilnet.keyd.legs import Leg, Legs
 from veilnet.keyd.liveness import Liveness
+from veilnet.keyd.networks import Networks
 from veilnet.keyd.peers import Peers
 from veilnet.keyd.rekey import Rekeying
 from veilnet.keyd.store import Kind, Record
@@ -38,6 +39,7 @@ class Streams:
         self.by_index: dict[int, Stream] = {}
         self._accepts = Budget(ACCEPT_RATE, ACCEPT_BURST)
         self.builder = Builder(core, peers, circuits)
+        self.networks = Networks(core, peers, self._may_route, self._best_index)
         circuits.events.confirmed = self._confirmed
         circuits.events.stream_body = legs.events.stream_body = self.on_control
         circuits.events.failed = self._circuit_failed
@@ -214,6 +216,10 @@ class Streams:
         up = [s for s in self.by_index.values() if s.peer == peer and s.ready and not s.closing]
         return min(up, key=self._rank) if up else None
 
+    def _best_index(self, peer: bytes) -> int:
+        best = self.best(peer)
+        return best.index if best else 0
+
     def _rank(self, stream: Stream) -> tuple[bool, bytes, float]:
         doubtful = stream.life is not None and stream.life.suspected
         return doubtful, self._core.own.node_id if stream.initiator else stream.peer, -stream.since
@@ -226,8 +232,7 @@ class Streams:
             routes[host_network(own.ipv4)] = routes[host_network(own.ipv6)] = PEER_SELF, 0
         for node_id, node in self._core.directory.nodes.items():
             if self._may_route(node_id):
-                best = self.best(node_id)
-                target = self._peers.number(node_id), best.index if best else 0
+                target = self._peers.number(node_id), self._best_index(node_id)
                 routes[host_network(node.ipv4)] = routes[host_network(node.ipv6)] = target
         return routes
 
@@ -237,13 +242,12 @@ class Streams:
         return other and node is not None and "conflux" in node.roles and self._core.may_talk(peer)
 
     def _set_routes(self, peer: bytes) -> None:
-        node, best = self._core.node(peer), self.best(peer)
+        node, stream = self._core.node(peer), self._best_index(peer)
         if node is None or not self._may_route(peer):
             return
         for address in (node.ipv4, node.ipv6):
-            self._core.plane.put_route(
-                host_network(address), peer=self._peers.number(peer), stream=best.index if best else 0
-            )
+            self._core.plane.put_route(host_network(address), peer=self._peers.number(peer), stream=stream)
+        self.networks.follow(peer)
 
     # ---- sending -------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Protocol
 
 from veilnet.protocol.documents import (
@@ -92,6 +92,8 @@ class NodeView:
     """Granted by the realm."""
     worn: frozenset[str] = frozenset()
     """Those that the node keeps on; a subset of `taints`."""
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Behind the node, as the realm has approved them (docs/networks.md)."""
     serial: int = 0
     """Of the descriptor: a higher one may bring other keys and endpoints."""
 
