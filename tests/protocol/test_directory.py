@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Any
 
 import pytest
@@ -70,6 +70,46 @@ class Node:
 
 NODES = [Node(1), Node(2), Node(3)]
 ONE, TWO, THREE = NODES
+
+
+def certificate_with(networks: Any) -> d.Certificate:
+    """As it reads when its signed document says `networks` so."""
+    document = json.loads(d.sign_certificate(ONE.certificate, CA).payload) | {"networks": networks}
+    return d.verify_certificate(sign_document(document, CA, d.CERT_CONTEXT), TRUST, NOW)
+
+
+def test_networks_of_a_certificate() -> None:
+    networks = (ip_network("192.168.7.0/24"), ip_network("2001:db8:7::/48"), ip_network("0.0.0.0/0"))
+    certificate, descriptor = ONE.entry(networks=networks)
+    read = d.verify_certificate(certificate, TRUST, NOW)
+    assert read.networks == networks
+    assert d.node_view(read, d.verify_descriptor(descriptor, ONE.key, NOW)).networks == networks
+
+
+def test_a_certificate_without_networks_is_as_it_was() -> None:
+    """So that nodes of before can read it."""
+    assert "networks" not in json.loads(d.sign_certificate(ONE.certificate, CA).payload)
+
+
+@pytest.mark.parametrize(
+    "networks",
+    [
+        [],
+        "192.168.7.0/24",
+        ["192.168.7.1/24"],
+        ["192.168.7.0"],
+        ["192.168.7.0/255.255.255.0"],
+        ["192.168.7.0/24", "192.168.7.0/24"],
+        ["2001:DB8::/32"],
+        ["fe80::%1/64"],
+        [4],
+        [None],
+        [f"10.{i}.0.0/16" for i in range(65)],
+    ],
+)
+def test_networks_that_are_not_well_formed(networks: Any) -> None:
+    with pytest.raises(d.MalformedDocument):
+        certificate_with(networks)
 
 
 def test_certificate_errors_have_names() -> None:

@@ -168,6 +168,7 @@ def node_view(certificate: Certificate, descriptor: Descriptor) -> NodeView:
         not_after=min(certificate.not_after, descriptor.expires),
         taints=certificate.taints,
         worn=certificate.taints if descriptor.taints is None else certificate.taints & descriptor.taints,
+        networks=certificate.networks,
         serial=descriptor.serial,
     )
 

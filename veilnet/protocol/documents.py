@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Final, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
@@ -45,11 +45,13 @@ X25519_LEN: Final = 32
 ML_KEM_768_LEN: Final = 1184
 KNOCK_SEED_LEN: Final = 32
 ENDPOINTS_MAX: Final = 8
+NETWORKS_MAX: Final = 64
 ROLES: Final = frozenset({"guardian", "conflux"})
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 IpAddress = IPv4Address | IPv6Address
+IpNetwork = IPv4Network | IPv6Network
 Endpoint = tuple[IpAddress, int]
 T = TypeVar("T")
 
@@ -69,6 +71,8 @@ class Certificate:
     serial: int
     not_before: int
     not_after: int
+    networks: tuple[IpNetwork, ...] = ()
+    """Approved networks behind the node (docs/networks.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,7 @@ class Descriptor:
 
 def sign_certificate(certificate: Certificate, ca_key: MLDSA65PrivateKey) -> Envelope:
     # ID1
+    networks = {"networks": [str(network) for network in certificate.networks]} if certificate.networks else {}
     return sign_document(
         {
             "realm": certificate.realm.hex(),
@@ -102,6 +107,7 @@ def sign_certificate(certificate: Certificate, ca_key: MLDSA65PrivateKey) -> Env
             "serial": certificate.serial,
             "not_before": certificate.not_before,
             "not_after": certificate.not_after,
+            **networks,
         },
         ca_key,
         CERT_CONTEXT,
@@ -205,6 +211,7 @@ def _read_certificate(fields: Fields) -> Certificate:
         serial=fields.integer("serial"),
         not_before=fields.integer("not_before"),
         not_after=fields.integer("not_after"),
+        networks=_networks(fields.array("networks", NETWORKS_MAX)) if fields.has("networks") else (),
     )
     fields.end()
     if not _NAME.fullmatch(certificate.name):
@@ -224,6 +231,22 @@ def _address(kind: Callable[[str], T], text: str) -> T:
     if str(address) != text or "%" in text:
         raise MalformedDocument("IP address is not in its one form")
     return address
+
+
+def _networks(items: list[Any]) -> tuple[IpNetwork, ...]:
+    if not items or not all(isinstance(item, str) for item in items) or len(set(items)) != len(items):
+        raise MalformedDocument("networks: not a list of different prefixes")
+    return tuple(_network(item) for item in items)
+
+
+def _network(text: str) -> IpNetwork:
+    try:
+        network = ip_network(text)
+    except ValueError as error:
+        raise MalformedDocument("not an IP network") from error
+    if str(network) != text or "%" in text:
+        raise MalformedDocument("IP network is not in its one form")
+    return network
 
 
 def _endpoint(item: Any) -> Endpoint:
