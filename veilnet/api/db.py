@@ -13,9 +13,11 @@ deadlock.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, ClassVar, Final, Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import BigInteger, Connection, MetaData, Select, event, func, select, tuple_
 from sqlalchemy.engine import make_url
@@ -114,10 +116,18 @@ async def read_session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
         yield session
 
 
+def _turn(engine: AsyncEngine) -> AbstractAsyncContextManager[None]:
+    """SQLite takes one writer at a time and lets the others poll, some of them past busy_timeout: they queue here."""
+    return _turns.setdefault(engine, asyncio.Lock()) if engine.dialect.name == "sqlite" else nullcontext()
+
+
+_turns: WeakKeyDictionary[AsyncEngine, asyncio.Lock] = WeakKeyDictionary()
+
+
 @asynccontextmanager
 async def write_session(engine: AsyncEngine, hub: Hub) -> AsyncIterator[AsyncSession]:
     """Commits once, when the block ends well; then wakes who waits for what changed, in this and other replicas."""
-    async with AsyncSession(engine, expire_on_commit=False) as session:
+    async with _turn(engine), AsyncSession(engine, expire_on_commit=False) as session:
         await session.connection(execution_options={_WRITE: True})
         yield session
         await session.flush()
