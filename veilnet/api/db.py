@@ -25,6 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, c
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
 from veilnet.api.hub import Hub
+from veilnet.api.sqlite import Driver
 
 NAMING: Final = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -91,7 +92,9 @@ def make_engine(url: str) -> AsyncEngine:
             connect_args=arguments,
             hide_parameters=True,
         )
-    engine = create_async_engine(found, hide_parameters=True)  # bound values would reach the log with an error
+    engine = create_async_engine(
+        found, module=Driver(), hide_parameters=True
+    )  # bound values would reach the log with an error
     event.listen(engine.sync_engine, "connect", _sqlite_connect)
     event.listen(engine.sync_engine, "begin", _sqlite_begin)
     return engine

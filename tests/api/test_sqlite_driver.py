@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Short reads stay out of the thread; long ones go there, and give the same answer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from veilnet.api.db import make_engine
+
+LONG = """SELECT * FROM (
+    WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) SELECT sum(i) FROM n)"""
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+    engine = make_engine(f"sqlite+aiosqlite:///{tmp_path / 'test.db'}")
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture
+def handed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of what was handed to a connection's thread."""
+    found: list[str] = []
+    execute: Any = aiosqlite.Connection._execute
+
+    async def noting(self: aiosqlite.Connection, function: Any, *arguments: Any, **options: Any) -> Any:
+        found.append(getattr(function, "func", function).__name__)
+        return await execute(self, function, *arguments, **options)
+
+    monkeypatch.setattr(aiosqlite.Connection, "_execute", noting)
+    return found
+
+
+async def test_a_short_read_is_not_handed_over(engine: AsyncEngine, handed: list[str]) -> None:
+    async with engine.connect() as connection:
+        handed.clear()
+        assert (await connection.execute(text("SELECT 1 + 1"))).scalar_one() == 2
+        assert handed == []
+
+
+async def test_a_long_read_is_handed_over(engine: AsyncEngine, handed: list[str]) -> None:
+    async with engine.connect() as connection:
+        handed.clear()
+        assert (await connection.execute(text(LONG))).scalar_one() == 100000 * 100001 // 2
+        assert handed == ["_run"]
+        assert (await connection.execute(text("SELECT 2"))).scalar_one() == 2
+        assert handed == ["_run"]
+
+
+async def test_writes_are_handed_over_and_last(engine: AsyncEngine, handed: list[str]) -> None:
+    async with engine.begin() as connection:
+        handed.clear()
+        await connection.execute(text("CREATE TABLE t (x INTEGER)"))
+        await connection.execute(text("INSERT INTO t VALUES (:x)"), [{"x": 1}, {"x": 2}])
+        assert handed == ["_run", "_run"]
+    async with engine.connect() as connection:
+        assert (await connection.execute(text("SELECT sum(x) FROM t"))).scalar_one() == 3
+
+
+async def test_an_error_of_a_short_read_is_the_drivers(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        with pytest.raises(OperationalError, match="no such table"):
+            await connection.execute(text("SELECT * FROM missing"))
