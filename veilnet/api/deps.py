@@ -6,7 +6,7 @@ from __future__ import annotations
 from starlette.requests import HTTPConnection
 
 from veilnet.api.context import Context
-from veilnet.api.nodes.models import Node
+from veilnet.api.nodes.repository import Caller
 from veilnet.api.platform.access import NODE, identify
 
 
@@ -15,7 +15,7 @@ def get_context(connection: HTTPConnection) -> Context:
     return context
 
 
-async def require_node(connection: HTTPConnection) -> Node:
+async def require_node(connection: HTTPConnection) -> Caller:
     found = await identify(get_context(connection), connection, NODE, writes=False)
     assert found.node is not None
     return found.node

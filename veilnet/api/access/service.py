@@ -17,8 +17,7 @@ from veilnet.api.accounts.repository import GroupRepository, ServiceAccountRepos
 from veilnet.api.errors import Forbidden, Unauthorized
 from veilnet.api.identity.repository import IdentityProviderRepository
 from veilnet.api.ids import new_id
-from veilnet.api.nodes.models import Node
-from veilnet.api.nodes.repository import NodeRepository
+from veilnet.api.nodes.repository import Caller, NodeRepository
 from veilnet.api.platform.principal import Principal
 from veilnet.api.platform.roles import Grant, Role
 from veilnet.api.secrets import bearer, new_secret, quick_matches, slow_hash, slow_matches, split_bearer
@@ -115,9 +114,9 @@ async def user_principal(session: AsyncSession, user_id: str, source: str) -> Pr
     return Principal("user", user.id, user.name, (grants,), source=source)
 
 
-async def node_of(session: AsyncSession, text: str) -> Node:
+async def node_of(session: AsyncSession, text: str) -> Caller:
     parts = split_bearer(text, "vnn", "nod")
-    row = await NodeRepository(session).by_id(parts[0]) if parts else None
+    row = await NodeRepository(session).caller(parts[0]) if parts else None
     if parts is None or row is None or not quick_matches(parts[1], row.credential_hash):
         raise Unauthorized("unauthorized", REFUSED)
     if row.revoked_at is not None:

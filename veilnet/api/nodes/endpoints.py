@@ -63,5 +63,4 @@ async def revoke_node(node_id: str, call: CallDep) -> NodeOut:
 @own_routes.put("/descriptor", "put_descriptor", conditional=False)
 async def put_descriptor(body: SignedDocument, call: CallDep) -> DescriptorOut:
     """The node's new descriptor: other endpoints, or the same before the old one ends."""
-    row = await service.accept_descriptor(call.session, call.node.id, body, call.now)
-    return DescriptorOut.model_validate({"serial": row.descriptor_serial, "expires_at": row.descriptor_expires})
+    return await service.accept_descriptor(call, body)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Select, String, cast, select, update
+from sqlalchemy import Select, String, bindparam, cast, select, update
 
 from veilnet.api.db import Repository
 from veilnet.api.nodes.models import Node
@@ -15,6 +15,36 @@ _STATES: Final = {
     "active": (Node.revoked_at.is_(None), Node.approved_at.is_not(None)),
     "revoked": (Node.revoked_at.is_not(None),),
 }
+
+
+class Caller(NamedTuple):
+    """Of a node that calls, what every one of its requests needs: not the rows' documents of 14 KB."""
+
+    id: str
+    realm_id: str
+    node_id: str
+    name: str
+    credential_hash: str
+    certificate_not_after: int
+    revoked_at: int | None
+
+
+class Described(NamedTuple):
+    """A node's descriptor as it is held, and what the next one is compared with."""
+
+    realm_id: str
+    public_key: str
+    descriptor: dict[str, str]
+    descriptor_serial: int
+    descriptor_expires: int
+    revoked_at: int | None
+
+
+_TABLE: Final = Node.metadata.tables["nodes"]  # without the ORM: what a Master does most
+_OWN: Final = _TABLE.c.id == bindparam("row_id")
+_CALLER: Final = select(*(_TABLE.c[name] for name in Caller._fields)).where(_OWN)
+_DESCRIBED: Final = select(*(_TABLE.c[name] for name in Described._fields)).where(_OWN).with_for_update()
+_DESCRIBE: Final = update(_TABLE).where(_OWN)
 
 
 class NodeRepository(Repository[Node]):
@@ -44,6 +74,20 @@ class NodeRepository(Repository[Node]):
     async def alive(self, realm_id: str) -> list[Node]:
         query = self.of_realm(realm_id).where(Node.revoked_at.is_(None)).order_by(Node.id)
         return list(await self.session.scalars(query))
+
+    async def caller(self, row_id: str) -> Caller | None:
+        row = (await self.session.execute(_CALLER, {"row_id": row_id})).first()
+        return None if row is None else Caller(*row)
+
+    async def described(self, row_id: str) -> Described | None:
+        """With its row locked, as `locked` does."""
+        row = (await self.session.execute(_DESCRIBED, {"row_id": row_id})).first()
+        return None if row is None else Described(*row)
+
+    async def describe(self, row_id: str, document: dict[str, Any], serial: int, expires: int) -> None:
+        """Another descriptor, without a new version: nobody configured anything."""
+        values = {"descriptor": document, "descriptor_serial": serial, "descriptor_expires": expires}
+        await self.session.execute(_DESCRIBE, {"row_id": row_id, **values})
 
     async def by_identity(self, node_id: str) -> Node | None:
         return await self.session.scalar(select(Node).where(Node.node_id == node_id))

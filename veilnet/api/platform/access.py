@@ -15,7 +15,7 @@ from veilnet.api.access.service import REFUSED, TOUCH_SECONDS, api_token_of, nod
 from veilnet.api.context import Context
 from veilnet.api.db import read_session, write_session
 from veilnet.api.errors import ApiError, Forbidden, Unauthorized
-from veilnet.api.nodes.models import Node
+from veilnet.api.nodes.repository import Caller
 from veilnet.api.platform.principal import Principal, anonymous
 from veilnet.api.platform.roles import RealmIds, Resource, Verb, scope_name
 
@@ -76,7 +76,7 @@ async def _node(context: Context, text: str, source: str) -> Principal:
     return Principal("node", node.id, node.name, node=node, source=source)
 
 
-def _check_grace(node: Node, context: Context) -> None:
+def _check_grace(node: Caller, context: Context) -> None:
     """A node may come late, but not for ever."""
     late = context.clock() - node.certificate_not_after - context.settings.grace_seconds
     if late > 0:

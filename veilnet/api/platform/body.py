@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Final, NoReturn
 
 from starlette.requests import Request
@@ -11,6 +12,7 @@ from starlette.requests import Request
 from veilnet.api.errors import BadRequest, UnsupportedMedia
 
 JSON_TYPE: Final = "application/json"
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 PATCH_TYPE: Final = "application/merge-patch+json"
 
 
@@ -31,7 +33,7 @@ async def check_body(request: Request) -> None:
 
 def check_text(text: str) -> None:
     """No NUL, which Postgres refuses, and no lone surrogate, which is no UTF-8."""
-    if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
+    if "\0" in text or (not text.isascii() and _SURROGATE.search(text)):
         raise ValueError("texts hold no NUL and no lone surrogates")
 
 

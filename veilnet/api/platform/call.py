@@ -16,7 +16,7 @@ from veilnet.api.audit.service import record
 from veilnet.api.context import Context
 from veilnet.api.errors import Forbidden, NotFound
 from veilnet.api.ids import new_id
-from veilnet.api.nodes.models import Node
+from veilnet.api.nodes.repository import Caller
 from veilnet.api.outbox.service import emit
 from veilnet.api.platform.preconditions import check_if_match
 from veilnet.api.platform.principal import Principal
@@ -57,7 +57,7 @@ class Call:
         return self.context.clock()
 
     @property
-    def node(self) -> Node:
+    def node(self) -> Caller:
         """The calling node of a node's own route."""
         assert self.principal.node is not None
         return self.principal.node

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from veilnet.api.nodes.models import Node
+from veilnet.api.nodes.repository import Caller
 from veilnet.api.platform.roles import Grant, RealmIds, Resource, Verb, common, realms_of, scope_name
 
 Kind = Literal["api_token", "user", "service_account", "node", "anonymous"]
@@ -23,7 +23,7 @@ class Principal:
     scopes: frozenset[str] | None = None
     """Scope names that the credential was narrowed to; None is not narrowed."""
     token_id: str | None = None
-    node: Node | None = None
+    node: Caller | None = None
     source: str = ""
     """Address that the request came from."""
 
