@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from veilnet.api.db import make_engine
+from veilnet.api.db import make_engine, writing_connection
 
 LONG = """SELECT * FROM (
     WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) SELECT sum(i) FROM n)"""
@@ -61,7 +62,7 @@ async def test_writes_are_handed_over_and_last(engine: AsyncEngine, handed: list
         handed.clear()
         await connection.execute(text("CREATE TABLE t (x INTEGER)"))
         await connection.execute(text("INSERT INTO t VALUES (:x)"), [{"x": 1}, {"x": 2}])
-        assert handed == ["_run", "_run"]
+        assert handed == ["_run", "executemany"]
     async with engine.connect() as connection:
         assert (await connection.execute(text("SELECT sum(x) FROM t"))).scalar_one() == 3
 
@@ -70,3 +71,26 @@ async def test_an_error_of_a_short_read_is_the_drivers(engine: AsyncEngine) -> N
     async with engine.connect() as connection:
         with pytest.raises(OperationalError, match="no such table"):
             await connection.execute(text("SELECT * FROM missing"))
+
+
+async def test_a_transaction_that_writes_waits_for_the_lock_in_the_thread(
+    engine: AsyncEngine, handed: list[str]
+) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(text("CREATE TABLE t (x INTEGER)"))
+    handed.clear()
+    async with writing_connection(engine) as connection:
+        await connection.execute(text("INSERT INTO t VALUES (1)"))
+        await connection.execute(text("UPDATE t SET x = 2"))
+        assert handed == []
+        holder = asyncio.create_task(_add(engine))
+        await asyncio.sleep(0.2)
+        assert handed[-1] == "_run" and not holder.done()  # BEGIN IMMEDIATE
+    await asyncio.wait_for(holder, 5)
+    async with engine.connect() as connection:
+        assert (await connection.execute(text("SELECT sum(x) FROM t"))).scalar_one() == 12
+
+
+async def _add(engine: AsyncEngine) -> None:
+    async with writing_connection(engine) as connection:
+        await connection.execute(text("INSERT INTO t VALUES (10)"))

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SQLite for the event loop: short reads run where they are asked, all else in the connection's thread.
+"""SQLite for the event loop: what is short runs where it is asked, all else in the connection's thread.
 
 A row that is found by its index takes some 10 µs. Handing the statement to a thread and back takes ten times that on an
 idle machine, and on a busy one up to 5 ms each way, as the thread waits for the interpreter (`sys.getswitchinterval`).
 So a SELECT runs at once and is stopped after `STEPS` instructions of SQLite's machine, about 1 ms; then, and only
-then, it runs in the thread. Whatever may wait, for the lock or for the disk, begins in the thread.
+then, it runs in the thread. BEGIN IMMEDIATE is tried at once and waits for the lock in the thread; under the lock
+single inserts and updates run at once. COMMIT, which waits for the disk, and what touches many rows run in the thread.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from sqlalchemy.dialects.sqlite.aiosqlite import (
 from sqlalchemy.util.concurrency import await_
 
 STEPS: Final = 50_000
+BUSY_MS: Final = 5000
+"""For which a statement waits for other processes' locks."""
 Parameters = Any
 """A sequence or mapping of values; of those for `executemany`."""
 
@@ -46,50 +49,69 @@ class Cursor(AsyncAdapt_aiosqlite_cursor):
     def execute(self, operation: Any, parameters: Parameters | None = None) -> Any:
         own = self._adapt_connection
         try:
-            if _is_quick(operation):
-                try:
-                    own.at_once = True
-                    self._run(self._cursor.execute, operation, parameters)
-                    await_(_nothing())  # SQLAlchemy takes a driver that never waits for one that blocks
-                    return self
-                except sqlite3.OperationalError as error:
-                    if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
-                        raise
-                finally:
-                    own.at_once = False
-            await_(self._in_thread(self._cursor.execute, operation, parameters))
+            if own.takes_at_once(operation) and own.done_at_once(partial(self._run, operation, parameters)):
+                await_(_nothing())  # SQLAlchemy takes a driver that never waits for one that blocks
+            else:
+                await_(self._in_thread(partial(self._run, operation, parameters)))
         except Exception as error:
             own._handle_exception(error)
         return self
 
     def executemany(self, operation: Any, seq_of_parameters: Parameters) -> Any:
         try:
-            await_(self._in_thread(self._cursor.executemany, operation, seq_of_parameters))
+            await_(self._in_thread(partial(self._cursor.executemany, operation, seq_of_parameters)))
         except Exception as error:
             self._adapt_connection._handle_exception(error)
         return self
 
-    async def _in_thread(self, execute: Callable[..., Any], operation: Any, parameters: Parameters | None) -> None:
+    async def _in_thread(self, work: Callable[[], Any]) -> None:
         async with self._adapt_connection._execute_mutex:
-            await self._connection._execute(partial(self._run, execute, operation, parameters))
+            await self._connection._execute(work)
 
-    def _run(self, execute: Callable[..., Any], operation: Any, parameters: Parameters | None) -> None:
-        execute(operation, () if parameters is None else parameters)
+    def _run(self, operation: Any, parameters: Parameters | None) -> None:
+        self._cursor.execute(operation, () if parameters is None else parameters)
         if self._cursor.description:
             self._rows = deque(self._cursor.fetchall())
 
 
 class Connection(AsyncAdapt_aiosqlite_connection):
-    __slots__ = ("at_once",)
+    __slots__ = ("_at_once", "_locked")
     _cursor_cls = Cursor
 
     def __init__(self, dbapi: Any, connection: Any) -> None:
         super().__init__(dbapi, connection)
-        self.at_once = False
+        self._at_once = self._locked = False
         connection._conn.set_progress_handler(self._stop, STEPS)
 
     def _stop(self) -> bool:
-        return self.at_once
+        return self._at_once
+
+    def takes_at_once(self, operation: str) -> bool:
+        if operation.startswith("BEGIN"):
+            self._locked = operation != "BEGIN"
+            return True
+        return operation.startswith(("SELECT", "INSERT", "UPDATE") if self._locked else "SELECT")
+
+    def done_at_once(self, work: partial[None]) -> bool:
+        """Whether it is done; else it is still to do. Raises what it raises."""
+        operation: str = work.args[0]
+        try:
+            self._at_once = operation.startswith("SELECT")  # SQLite rolls all back when it is stopped in a write
+            if operation == "BEGIN IMMEDIATE":
+                self._patience(0)
+            work()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode not in {sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_BUSY}:
+                raise
+            return False
+        finally:
+            self._at_once = False
+            if operation == "BEGIN IMMEDIATE":
+                self._patience(BUSY_MS)
+        return True
+
+    def _patience(self, milliseconds: int) -> None:
+        self._connection._conn.execute(f"PRAGMA busy_timeout={milliseconds}")
 
     def rollback(self) -> None:
         if self._connection._connection and self._connection.in_transaction:
@@ -118,7 +140,3 @@ async def _opened(made: aiosqlite.Connection) -> aiosqlite.Connection:
 
 async def _nothing() -> None:
     pass
-
-
-def _is_quick(operation: str) -> bool:
-    return operation.startswith("SELECT") or operation == "BEGIN"
