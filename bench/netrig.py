@@ -48,7 +48,7 @@ class Gen(ctypes.Structure):
         ("key", c.SipKey),
         ("counter", ctypes.c_uint64),
         *((name, ctypes.c_uint32) for name in ("label", "budget", "payload", "channel")),
-        *((name, ctypes.c_uint64) for name in ("interval", "first", "next")),
+        *((name, ctypes.c_uint64) for name in ("interval", "first", "next", "sessions")),
     ]
 
 
@@ -142,6 +142,8 @@ class Rate:
     pps: float
     loss: float
     arrived: int
+    per_softirq: float = 0.0
+    """Frames per second of CPU time in softirqs, where kernel and XDP relay; what generates is not in it."""
 
 
 class RelayRig:
@@ -218,9 +220,13 @@ class RelayRig:
         with inside(namespace):
             libbpf.xdp_attach(self.index[device], program.fd if program else -1, libbpf.XDP_FLAGS_DRV_MODE)
 
-    def aim(self, source: tuple[str, int], target: tuple[str, int], frame: int) -> None:
-        """Let the generators send UDP from `source` to `target` through r0, in Ethernet frames of `frame` bytes."""
+    def aim(self, source: tuple[str, int], target: tuple[str, int], frame: int, sessions: int = 1) -> None:
+        """Let the generators send UDP from `source` to `target` through r0, in Ethernet frames of `frame` bytes.
+
+        The senders of `sessions`, a power of two, have ports that follow on that of `source`.
+        """
         gen = self.gen
+        gen.sessions = sessions
         store(gen.addrs.local, IPv4Address(source[0]).packed.ljust(16, b"\0"))
         store(gen.addrs.remote, IPv4Address(target[0]).packed.ljust(16, b"\0"))
         gen.addrs.lport, gen.addrs.rport = source[1], target[1]
@@ -237,10 +243,10 @@ class RelayRig:
         """
         self._run(generator, frame, WARM_UP)
         repeat = int(WARM_UP / self._cpu_time(generator, frame, WARM_UP))
-        before = self._sink.value
+        before, softirqs = self._sink.value, all_softirq_seconds()
         took = self._cpu_time(generator, frame, repeat)
-        arrived = self._sink.value - before
-        return Rate(arrived / took, 1 - arrived / repeat, arrived)
+        arrived, softirqs = self._sink.value - before, all_softirq_seconds() - softirqs
+        return Rate(arrived / took, 1 - arrived / repeat, arrived, arrived / softirqs)
 
     def _cpu_time(self, generator: Program, frame: int, repeat: int) -> float:
         start = time.thread_time() + softirq_seconds(CORE)

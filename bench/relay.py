@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 from ipaddress import IPv4Address
+from itertools import product
 from statistics import median
 
-from bench.netrig import RelayRig
+from bench.netrig import Rate, RelayRig
 from bench.peers import coturn
 from bench.report import Row, middle, row
 from veilnet import contract as c
@@ -20,59 +21,70 @@ from veilnet.keyd.dataplane import Addrs, Circuit, SipKey
 
 FRAMES = (128, 1400)
 """Bytes."""
+SESSIONS = (1, 1024)
+"""Senders, each with a port, and for VeilNet a link and a circuit, of its own."""
 SOURCE, GUARDIAN = ("10.77.0.1", 40000), ("10.77.0.2", 41000)
 OUT_LOCAL, OUT_REMOTE = ("10.77.1.2", 42000), ("10.77.1.1", 43000)
-LABEL_IN, LABEL_OUT = 4711, 815
-LINK_IN, LINK_OUT = 1, 2
+LABEL_IN, LABEL_OUT = 4711, 8150
+LINK_OUT, LINK_IN = 1, 2
 
 
 def rows(runs: int) -> list[Row]:
-    """One row per frame size, then what it costs to compile and load the Guardian's program."""
+    """Two rows for each frame size and number of senders, then what compiling and loading the Guardian's program costs.
+
+    The generator's time is in the first row's figures and in none of the second's.
+    """
     result = []
     with RelayRig() as rig:
-        for frame in FRAMES:
-            ours, peers = _guardian(rig, frame, runs), _peers(rig, frame, runs)
-            result.append(row(f"relay, sealed mode, {frame} B frames, one core", "kpps", ours, peers))
+        for frame, sessions in product(FRAMES, SESSIONS):
+            ours, bare, kernel = (relay(rig, frame, sessions, runs) for relay in (_guardian, _bare, _kernel))
+            name = f"relay, sealed mode, {frame} B frames, {sessions} sender{'s' * (sessions > 1)}"
+            peers = {"bare XDP redirect": bare.pps / 1e3, "kernel IPv4 forwarding": kernel.pps / 1e3}
+            result.append(row(f"{name}, one core", "kpps", ours.pps / 1e3, peers))
+            peers = {"bare XDP redirect": bare.per_softirq / 1e3} | _coturn(rig, frame, sessions, runs)
+            result.append(row(f"{name}, per CPU second of relaying", "kpps", ours.per_softirq / 1e3, peers))
         result.append(row("compile and load veil_rx", "s", rig.compile_seconds["veil_rx"]))
     return result
 
 
-def _peers(rig: RelayRig, frame: int, runs: int) -> dict[str, float]:
-    peers = {"bare XDP redirect": _bare(rig, frame, runs), "kernel IPv4 forwarding": _kernel(rig, frame, runs)}
-    if coturn.available():
-        lossless = [coturn.lossless(rig, frame) for _ in range(runs)]
-        name = coturn.version()
-        peers[f"{name}, < 1 % loss, a core to itself and one for the kernel"] = median(r for r, _ in lossless) / 1e3
-        peers[f"{name}, < 1 % loss, per CPU second"] = median(r for _, r in lossless) / 1e3
-        peers[f"{name}, any loss, per CPU second"] = middle(runs, lambda: coturn.saturated(rig, frame)) / 1e3
-    return peers
+def _coturn(rig: RelayRig, frame: int, sessions: int, runs: int) -> dict[str, float]:
+    if not coturn.available():
+        return {}
+    lossless = [coturn.lossless(rig, frame, sessions) for _ in range(runs)]
+    name = coturn.version()
+    return {
+        f"{name}, < 1 % loss, a core to itself and one for the kernel": median(r for r, _ in lossless) / 1e3,
+        f"{name}, < 1 % loss": median(r for _, r in lossless) / 1e3,
+        f"{name}, any loss": middle(runs, lambda: coturn.saturated(rig, frame, sessions)) / 1e3,
+    }
 
 
-def _flood(rig: RelayRig, frame: int, runs: int) -> float:
+def _flood(rig: RelayRig, frame: int, runs: int) -> Rate:
+    """The run with the median rate."""
     generator = rig.load("bench_gen.c", "bench_gen_veil")
-    return middle(runs, lambda: rig.flood(generator, frame).pps) / 1e3
+    return sorted((rig.flood(generator, frame) for _ in range(runs)), key=lambda rate: rate.pps)[runs // 2]
 
 
-def _bare(rig: RelayRig, frame: int, runs: int) -> float:
+def _bare(rig: RelayRig, frame: int, sessions: int, runs: int) -> Rate:
     rig.attach(rig.relay, "r0", rig.load("bench_relay.c", "bench_bare", f"-DBENCH_OUT={rig.index['r1']}"))
-    rig.aim(SOURCE, GUARDIAN, frame)
+    rig.aim(SOURCE, GUARDIAN, frame, sessions)
     return _flood(rig, frame, runs)
 
 
-def _kernel(rig: RelayRig, frame: int, runs: int) -> float:
+def _kernel(rig: RelayRig, frame: int, sessions: int, runs: int) -> Rate:
     """The kernel's own forwarding. The XDP_PASS program on r0 makes the veth take redirected frames at all."""
     rig.attach(rig.relay, "r0", rig.load("xdp_pass.c", "xdp_pass"))
-    rig.aim(SOURCE, OUT_REMOTE, frame)
+    rig.aim(SOURCE, OUT_REMOTE, frame, sessions)
     return _flood(rig, frame, runs)
 
 
-def _guardian(rig: RelayRig, frame: int, runs: int) -> float:
+def _guardian(rig: RelayRig, frame: int, sessions: int, runs: int) -> Rate:
     """veil_rx over real maps: each frame is looked up, verified, taken by the window, sealed again and redirected."""
     plane = BpfPlane(rig.pin_dir)
     try:
-        key = _circuit(rig, plane)
+        key = _circuits(rig, plane, sessions)
         rig.attach(rig.relay, "r0", rig.load("veil_rx.c", "veil_rx"))
-        rig.aim(SOURCE, GUARDIAN, frame)
+        rig.aim(SOURCE, GUARDIAN, frame, sessions)
         rig.gen.key.mac[:], rig.gen.key.enc[:] = (_words(half) for half in (key.mac, key.enc))
         rig.gen.label, rig.gen.budget, rig.gen.counter = LABEL_IN, 7, 0
         before = plane.reasons()
@@ -83,19 +95,28 @@ def _guardian(rig: RelayRig, frame: int, runs: int) -> float:
         plane.close()
 
 
-def _circuit(rig: RelayRig, plane: BpfPlane) -> SipKey:
-    """Two links with fresh keys and a label from the first to the second; returns the key to send with."""
-    keys = [SipKey(os.urandom(16), os.urandom(16)) for _ in range(2)]
+def _circuits(rig: RelayRig, plane: BpfPlane, sessions: int) -> SipKey:
+    """A link and a label for each sender, all to one link out; the key they share, since one generator sends."""
     plane.maps.config.fib_ifindex = rig.index["r0"]
-    ends = ((LINK_IN, SOURCE, GUARDIAN, "r0"), (LINK_OUT, OUT_REMOTE, OUT_LOCAL, "r1"))
-    for (link, remote, local, device), key in zip(ends, keys, strict=True):
-        plane.remove_link(link)
-        plane.set_link_rx(link, 0, key)
-        plane.set_link_tx(link, 0, key)
-        addrs = Addrs(IPv4Address(remote[0]), remote[1], IPv4Address(local[0]), local[1])
-        plane.put_link(link, addrs, state=c.LINK_UP, ifindex=rig.index[device], mtu=1500)
-    plane.put_circuit(LABEL_IN, Circuit(c.CIRCUIT_FORWARD, LINK_IN, LINK_OUT, LABEL_OUT))
+    keys = [SipKey(os.urandom(16), os.urandom(16)) for _ in range(2)]
+    _link(plane, LINK_OUT, (OUT_REMOTE, OUT_LOCAL), rig.index["r1"], keys[1])
+    for at in range(sessions):
+        _link(plane, LINK_IN + at, ((SOURCE[0], SOURCE[1] + at), GUARDIAN), rig.index["r0"], keys[0])
+        plane.put_circuit(LABEL_IN + at, Circuit(c.CIRCUIT_FORWARD, LINK_IN + at, LINK_OUT, LABEL_OUT + at))
     return keys[0]
+
+
+_End = tuple[str, int]
+
+
+def _link(plane: BpfPlane, link: int, ends: tuple[_End, _End], ifindex: int, key: SipKey) -> None:
+    """`ends`: remote, local."""
+    plane.remove_link(link)
+    plane.set_link_rx(link, 0, key)
+    plane.set_link_tx(link, 0, key)
+    (remote, remote_port), (local, local_port) = ends
+    addrs = Addrs(IPv4Address(remote), remote_port, IPv4Address(local), local_port)
+    plane.put_link(link, addrs, state=c.LINK_UP, ifindex=ifindex, mtu=1500)
 
 
 def _words(key: bytes) -> tuple[int, int]:

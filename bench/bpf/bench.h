@@ -20,9 +20,10 @@ struct bench_gen { /* bench/netrig.py: class Gen */
 	__u64 interval; /* ns between two frames of a paced generator */
 	__u64 first;	/* ktime of the first one; bench/netrig.py sets it 0 */
 	__u64 next;	/* ktime at which the next one is due */
+	__u64 sessions; /* a power of two: the senders' ports and labels follow on the first ones */
 };
 
-_Static_assert(sizeof(struct bench_gen) == 144, "bench_gen");
+_Static_assert(sizeof(struct bench_gen) == 152, "bench_gen");
 
 BPF_TABLE_PINNED7("array", u32, struct bench_gen, bench_gen, 1, VEIL_PINS "/bench_gen", BPF_F_MMAPABLE);
 BPF_TABLE_PINNED7("array", u32, u64, bench_sink, 1, VEIL_PINS "/bench_sink", BPF_F_MMAPABLE);

@@ -4,20 +4,35 @@
 #include <uapi/linux/bpf.h>
 #include "bench.h"
 
+/* The session of the counter-th frame: all of them as often, in no order that a relay could batch. */
+static __always_inline __u32 bench_session(const struct bench_gen *gen, __u32 counter)
+{
+	return counter * 2654435761u >> 12 & (__u32)(gen->sessions - 1);
+}
+
+/* The outer headers of session `at`, whose sender has a port of its own. */
+static __always_inline void bench_outer(void *data, const struct bench_gen *gen, __u32 at)
+{
+	struct veil_addrs addrs = gen->addrs;
+
+	addrs.lport = __builtin_bswap16(__builtin_bswap16(addrs.lport) + at);
+	veil_outer_write(data, &addrs, &gen->l2, gen->payload);
+}
+
 /* A frame as a VeilNet neighbour seals it: fresh counter, so that tag and replay window hold. Other relays under test
  * are offered the same, so that the generator costs the same. */
 int bench_gen_veil(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	__u32 zero = 0;
+	__u32 zero = 0, counter, at;
 	struct bench_gen *gen = bench_gen.lookup(&zero);
-	__u64 counter;
 
 	if (!gen || data + VEIL_OUTER_LEN + sizeof(struct veil_frame) > end)
 		return XDP_DROP;
 	counter = __sync_fetch_and_add(&gen->counter, 1);
-	veil_outer_write(data, &gen->addrs, &gen->l2, gen->payload);
-	veil_hop_seal(&gen->key, data + VEIL_OUTER_LEN, veil_header(gen->label, gen->budget, counter));
+	at = bench_session(gen, counter);
+	bench_outer(data, gen, at);
+	veil_hop_seal(&gen->key, data + VEIL_OUTER_LEN, veil_header(gen->label + at, gen->budget, counter));
 	return bpf_redirect(gen->l2.ifindex, 0);
 }
 
@@ -48,7 +63,7 @@ int bench_gen_turn(struct xdp_md *ctx)
 
 	if (!gen || data + VEIL_OUTER_LEN + 4 > end || !bench_due(gen))
 		return XDP_DROP;
-	veil_outer_write(data, &gen->addrs, &gen->l2, gen->payload);
+	bench_outer(data, gen, bench_session(gen, gen->counter));
 	*(__be16 *)(data + VEIL_OUTER_LEN) = gen->channel;
 	*(__be16 *)(data + VEIL_OUTER_LEN + 2) = VEIL_BE16(gen->payload - 4);
 	return bpf_redirect(gen->l2.ifindex, 0);

@@ -4,7 +4,7 @@ sends ChannelData (RFC 8656) to it, and the sink counts what turnserver passes o
 
 turnserver has the rig's core to itself: generator and the kernel's receive path run on the other one. So two figures
 are taken: packets per second of wall time, and per second of CPU time spent on relaying, turnserver's and the kernel's
-softirqs on both cores, which is what one core could carry. The generator's own time is left out, unlike in ours."""
+softirqs on both cores, which is what one core could carry; `Rate.per_softirq` is the same of the others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Address
 
 from bench.netrig import (
@@ -48,20 +48,20 @@ def version() -> str:
     return f"coturn {text[-1]}" if text else "coturn"
 
 
-def saturated(rig: RelayRig, frame: int) -> float:
+def saturated(rig: RelayRig, frame: int, sessions: int) -> float:
     """Frames passed on per second of CPU time, while it is offered more than it can take; its losses do not count."""
-    with _loaded(rig, frame) as (generator, pid):
+    with _loaded(rig, frame, sessions) as (generator, pid):
         rig.offer(generator, frame, OFFERED)
         return _per_cpu_second(rig, generator, pid, frame, OFFERED)[1]
 
 
-def lossless(rig: RelayRig, frame: int) -> tuple[float, float]:
+def lossless(rig: RelayRig, frame: int, sessions: int) -> tuple[float, float]:
     """Best rate at which less than 1 % is lost, found by bisection: (frames/s, frames per CPU second at that rate).
 
     Other load on the machine lowers the first.
     """
     best, low, high = (0.0, 0.0), 0.0, OFFERED
-    with _loaded(rig, frame) as (generator, pid):
+    with _loaded(rig, frame, sessions) as (generator, pid):
         for _ in range(TRIALS):
             offered = (low + high) / 2
             rate, per_second = _per_cpu_second(rig, generator, pid, frame, offered)
@@ -81,12 +81,14 @@ def _per_cpu_second(rig: RelayRig, generator: Program, pid: int, frame: int, off
 
 
 @contextmanager
-def _loaded(rig: RelayRig, frame: int) -> Iterator[tuple[Program, int]]:
-    """turnserver with a bound channel; the generator that feeds it, and its pid."""
+def _loaded(rig: RelayRig, frame: int, sessions: int) -> Iterator[tuple[Program, int]]:
+    """turnserver with a bound channel for each session; the generator that feeds it, and its pid."""
     rig.attach(rig.relay, "r0", rig.load("xdp_pass.c", "xdp_pass"))
     generator = rig.load("bench_gen.c", "bench_gen_turn")
-    with _server(rig) as pid, _allocation(rig):
-        rig.aim(CLIENT, SERVER, frame)
+    with _server(rig) as pid, ExitStack() as clients:
+        for at in range(sessions):
+            clients.enter_context(_allocation(rig, CLIENT[1] + at))
+        rig.aim(CLIENT, SERVER, frame, sessions)
         rig.gen.channel = int.from_bytes(CHANNEL.to_bytes(2, "big"), "little")
         yield generator, pid
 
@@ -109,10 +111,10 @@ def _server(rig: RelayRig) -> Iterator[int]:
 
 
 @contextmanager
-def _allocation(rig: RelayRig) -> Iterator[None]:
-    """The client's allocation with a channel to PEER; it lasts for as long as the socket's 5-tuple is known, 600 s."""
+def _allocation(rig: RelayRig, port: int) -> Iterator[None]:
+    """A client's allocation with a channel to PEER; it lasts for as long as the socket's 5-tuple is known, 600 s."""
     with inside(rig.edge), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        client.bind(CLIENT)
+        client.bind((CLIENT[0], port))
         client.connect(SERVER)
         client.settimeout(2)
         _request(client, ALLOCATE, _attribute(REQUESTED_TRANSPORT, bytes([17, 0, 0, 0])))
