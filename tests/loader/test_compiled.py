@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from veilnet.loader import compiled, libbpf, pins, program
+from veilnet.loader import compiled, dataplane, libbpf, pins, program
 from veilnet.loader.program import ProgramError
 
 pytestmark = pytest.mark.root
@@ -96,3 +96,20 @@ def test_flags_and_other_sources_are_compiled_every_time(pin_dir: Path, cache: P
     program.load(str(tmp_path / "xdp_pass.c"), pin_dir).close()
     program.load("xdp_pass.c", pin_dir, cflags=["-DX=1"]).close()
     assert not cache.exists()
+
+
+def test_another_machine_takes_what_was_compiled_for_it(
+    pin_dir: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = compiled.Machine("6.1.0-56-amd64", "/opt/veilnet/headers")
+    files = dataplane.compile_for(there, "compiletest")
+    assert len(files) == len(dataplane.PROGRAMS[dataplane.CONFLUX]) == len(set(files.values()))
+    assert not pins.instance_dir("compiletest").exists()
+    cache.rename(tmp_path / "here")
+    cache.mkdir(mode=0o700)
+    for name, text in files.items():
+        (cache / name).write_bytes(text)
+    pins.create_maps(pin_dir)
+    assert compiles(pin_dir, monkeypatch), "for another kernel than this"
+    monkeypatch.setattr(compiled, "this_machine", lambda: there)
+    assert not compiles(pin_dir, monkeypatch)

@@ -19,7 +19,7 @@ import os
 import platform
 import struct
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,9 +32,22 @@ _INSTRUCTION: Final = struct.Struct("<BBhi")  # code, registers, offset, immedia
 _LOAD_IMM64, _PSEUDO_MAP_FD = 0x18, 1  # BPF_LD | BPF_DW | BPF_IMM; linux/bpf.h
 
 
-def digest(folder: Path, name: str, prog_type: str) -> str:
-    """What a compiled program depends on."""
-    found = hashlib.sha256(f"{name} {prog_type} {platform.release()} {os.environ.get('BCC_KERNEL_SOURCE')}".encode())
+@dataclass(frozen=True)
+class Machine:
+    """What a program depends on besides its sources and bcc: `uname -r` and BCC_KERNEL_SOURCE."""
+
+    release: str
+    headers: str | None
+
+
+def this_machine() -> Machine:
+    return Machine(platform.release(), os.environ.get("BCC_KERNEL_SOURCE"))
+
+
+def digest(folder: Path, name: str, prog_type: str, machine: Machine | None = None) -> str:
+    """What a compiled program depends on, on this machine or on another with the same bcc."""
+    machine = machine or this_machine()
+    found = hashlib.sha256(f"{name} {prog_type} {machine.release} {machine.headers}".encode())
     spec = importlib.util.find_spec("bcc")
     if spec and spec.origin:
         found.update(f"{spec.origin} {Path(spec.origin).stat().st_mtime_ns}".encode())

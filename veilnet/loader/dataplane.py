@@ -17,7 +17,7 @@ from pathlib import Path
 from pyroute2 import IPRoute
 
 from veilnet import contract as c
-from veilnet.loader import attach, libbpf, pins, program, veth
+from veilnet.loader import attach, compiled, libbpf, pins, program, veth
 from veilnet.loader.attach import AttachFacts
 from veilnet.loader.maps import Maps, store
 from veilnet.loader.program import Program, ProgramError
@@ -103,6 +103,24 @@ def _write_config(pin_dir: Path, spec: Spec, pair: VethFacts) -> None:
         config.inner_mtu = pair.mtu
         store(config.veil0_mac, pair.mac)
         store(config.veil0p_mac, pair.peer_mac)
+
+
+def compile_for(machine: compiled.Machine, instance: str) -> dict[str, bytes]:
+    """Cache files (`compiled.CACHE`) for another machine with the same bcc: name and content, of every program.
+
+    Our programs use UAPI only, so that what these headers give is what that machine's would. Made by loading all of
+    them here, over maps of an instance that is gone afterwards. Raises ProgramError, BpfError.
+    """
+    pin_dir = pins.instance_dir(instance)
+    found = {}
+    with ExitStack() as stack:
+        stack.callback(pins.remove_dir, pin_dir)
+        pins.create_maps(pin_dir)
+        _load(pin_dir, CONFLUX, stack)
+        for name, kind in PROGRAMS[CONFLUX].items():
+            kept = compiled.CACHE / compiled.digest(program.source_dir(), name, kind)
+            found[compiled.digest(program.source_dir(), name, kind, machine)] = kept.read_bytes()
+    return found
 
 
 # ---- programs -------------------------------------------------------------------------------------------------------
