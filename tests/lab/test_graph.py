@@ -31,6 +31,8 @@ def test_png_and_wrong_names(tmp_path: Path) -> None:
     assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(LabError, match=r"\.svg or \.png"):
         graph.draw(load("pair"), tmp_path / "t.gif")
+    with pytest.raises(LabError, match=r"nowhere/t\.svg: No such file"):
+        graph.draw(load("pair"), tmp_path / "nowhere" / "t.svg")
 
 
 def test_a_missing_tool_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ SEED = int(os.environ.get("VEILNET_SEED", "5"))
 SOAK = bool(os.environ.get("VEILNET_SOAK"))
 MOMENTS = 10 if SOAK else 3
 """Of `up`, and as many of `down`: twenty with VEILNET_SOAK."""
-# wires, a NAT, a network, two members: all that a lab makes
+# wires, a NAT, a network, two members with a file system each (--wires): all that a lab makes
 TOPOLOGY = """\
 name: killed
 nodes:
@@ -50,8 +50,8 @@ def lab(*arguments: str) -> list[str]:
 
 
 def up(name: str, file: Path) -> list[str]:
-    """With VeilNet in it where there is time, without it else."""
-    return lab("up", str(file), "--name", name, *(() if SOAK else ("--bare",)))
+    """Every link through an emulator, file systems mounted; with VeilNet in it where there is time."""
+    return lab("up", str(file), "--name", name, "--wires", *(() if SOAK else ("--bare",)))
 
 
 def seconds(command: list[str]) -> float:

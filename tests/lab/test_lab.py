@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,9 @@ from pathlib import Path
 import pytest
 
 from veilnet.lab import net, processes
-from veilnet.lab.journal import BASE, LabError, exclusive
+from veilnet.lab.__main__ import main
+from veilnet.lab.fleet import Fleet
+from veilnet.lab.journal import BASE, Journal, LabError, exclusive
 from veilnet.lab.lab import Lab
 
 pytestmark = [pytest.mark.lab, pytest.mark.root]
@@ -100,6 +103,30 @@ def test_second_up_is_refused_and_changes_nothing(name: str) -> None:
     assert again.returncode == 1
     assert f"lab {name!r} exists already" in again.stderr
     assert "1 received" in lab("exec", "--name", name, "c1", "ping", "-c1", "-W2", "10.77.0.2").stdout
+
+
+def test_a_lab_that_takes_long_holds_up_itself_only(name: str) -> None:
+    held = "print('held', flush=True); input()"
+    hold = f"from veilnet.lab.journal import Journal\nwith Journal({name!r}).making(): {held}"
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        try:
+            assert holder.stdout
+            assert holder.stdout.readline() == b"held\n"
+            with (
+                pytest.raises(LabError, match=f"(?s)does not end: pid {holder.pid}, .*making"),
+                Journal(name).removing(0.2),
+            ):
+                pass
+            with pytest.raises(LabError, match="exists already"), Journal(name).making():
+                pass
+            other = f"{name}b"
+            lab("up", "pair", "--name", other, "--bare")
+            lab("down", other)
+        finally:
+            holder.communicate(b"\n")
+    lab("down", name)
+    with Journal(name).removing(1):  # what is not there can be removed
+        pass
 
 
 def test_wait_for_another_lab_ends_and_names_its_maker(name: str) -> None:
@@ -219,6 +246,31 @@ def test_failing_step_removes_what_was_made(name: str, monkeypatch: pytest.Monke
     with pytest.raises(LabError, match="no routes today"):
         Lab(name).up("line3")
     assert not any(traces(name).values())
+
+
+def test_veilnet_that_does_not_start_takes_the_lab_down_and_keeps_the_logs(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def start(fleet: Fleet, _say: object) -> None:
+        fleet.log("c1").write_text("c1's last words")
+        raise LabError("c1 does not start")
+
+    monkeypatch.setattr(Fleet, "start", start)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["lab", "up", "pair", "--name", name])
+    assert main() == 1
+    assert "lab: c1 does not start" in capsys.readouterr().err
+    assert [path.read_text() for path in tmp_path.rglob("*log")] == ["c1's last words"]
+    assert not any(traces(name).values())
+
+
+@pytest.mark.parametrize(
+    "arguments", ["status x", "list", "down --all", "exec x true", "shell x", "top", "pcap a-b", "undo", "fault a"]
+)
+def test_without_root_every_command_says_so(arguments: str) -> None:
+    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-m", "veilnet.lab"]
+    done = subprocess.run([*command, *arguments.split()], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "lab: labs are root's, as network namespaces and BPF are: use sudo\n")
 
 
 def test_half_made_lab_says_so(name: str) -> None:

@@ -27,6 +27,12 @@ def test_rates_are_differences_over_the_time_between() -> None:
     Console(quiet=True).print(links, members)
 
 
+def test_a_node_that_does_not_answer_is_listed_and_links_without_wires_say_why_they_are_not() -> None:
+    links, members = rate_tables({"at": {"ns": 0}}, {"at": {"ns": 1_000_000_000}, "node g1": {}})
+    assert [list(column.cells) for column in members.columns] == [["g1"], ["no answer"], [""]]
+    assert "--wires" in str(links.caption)
+
+
 @pytest.mark.lab
 @pytest.mark.root
 def test_pcap_listens_behind_the_wire_or_at_the_nic(make_lab: Callable[[str], Lab]) -> None:

@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import shutil
 import sys
-from typing import NoReturn
+import tempfile
+from pathlib import Path
+from typing import Final, NoReturn
 
 from veilnet.lab import net, see, trouble
 from veilnet.lab.check import check
 from veilnet.lab.fleet import Fleet
 from veilnet.lab.journal import LabError, labs
-from veilnet.lab.lab import Lab, down_all
+from veilnet.lab.lab import DEFAULT, Lab, down_all
 from veilnet.lab.named import any_fleet
 from veilnet.lab.topology import TopologyError, builtin
 from veilnet.lab.vagrant import box
@@ -23,10 +27,18 @@ from veilnet.lab.vagrant.lab import MachineLab
 def main() -> int:
     arguments = _parser().parse_args()
     try:
+        if os.geteuid() != 0 and arguments.run not in ROOTLESS:
+            raise LabError("labs are root's, as network namespaces and BPF are: use sudo")
         return int(arguments.run(arguments))
     except (LabError, TopologyError) as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"lab: {error.filename or 'system call'}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("lab: interrupted", file=sys.stderr)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -34,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True)
     up = commands.add_parser("up", help="make a lab and start VeilNet in it")
     up.add_argument("topology", nargs="?", default="pair", help=f"{', '.join(builtin())} or a path (default: pair)")
-    up.add_argument("--name", default="lab", help="name of the lab (default: lab)")
+    up.add_argument("--name", default=DEFAULT, help="name of the lab (default: lab)")
     up.add_argument("--wires", action="store_true", help="every link through an emulator, so that faults reach it")
     up.add_argument("--bare", action="store_true", help="namespaces and links only")
     up.add_argument("--backend", choices=["netns", "vagrant"], default="netns", help="namespaces, or machines")
@@ -44,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     boxes.add_argument("--kernel", choices=list(box.KERNELS), default="6.1", help="(default: 6.1)")
     boxes.set_defaults(run=_box)
     run = commands.add_parser("exec", help="run a command inside a node")
-    run.add_argument("--name", default="lab")
+    run.add_argument("--name", default=DEFAULT)
     run.add_argument("node")
     run.add_argument("command", nargs=argparse.REMAINDER)
     run.set_defaults(run=_exec)
@@ -53,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     check_.add_argument("--verbose", action="store_true", help="show every pair, not only those that differ")
     check_.set_defaults(run=_check)
     down = commands.add_parser("down", help="remove a lab and every trace of it")
-    down.add_argument("name", nargs="?", default="lab")
+    down.add_argument("name", nargs="?", default=DEFAULT)
     down.add_argument("--all", action="store_true", help="remove all labs")
     down.add_argument("--prefix", help="remove the labs whose names start so")
     down.set_defaults(run=_down)
@@ -73,8 +85,29 @@ def _up(arguments: argparse.Namespace) -> int:
     spaces = net.spaces(lab.topology)
     print(f"lab {lab.name}: {len(lab.topology.nodes)} nodes, {len(spaces)} namespaces {lab.namespace('*')}")
     if not arguments.bare:
-        Fleet(lab).start(print)
+        _start(Fleet(lab))
     return 0
+
+
+def _start(fleet: Fleet) -> None:
+    """VeilNet in a lab that `up` has made; when that fails nothing stays."""
+    try:
+        fleet.start(print)
+    except BaseException as error:
+        print(f"lab: {fleet.lab.name} is taken down again", file=sys.stderr)
+        if isinstance(error, LabError | OSError):
+            _keep_logs(fleet.lab)
+        fleet.lab.down()
+        raise
+
+
+def _keep_logs(lab: Lab) -> None:
+    """What the nodes said, for whoever has to find out why they did not start."""
+    with contextlib.suppress(OSError):
+        kept = Path(tempfile.mkdtemp(prefix=f"veilnet-lab-{lab.name}-"))
+        for log in lab.directory.rglob("*log"):
+            shutil.copy(log, kept / "-".join(log.relative_to(lab.directory).parts))
+        print(f"lab: logs are kept in {kept}", file=sys.stderr)
 
 
 def _up_machines(arguments: argparse.Namespace) -> int:
@@ -82,7 +115,7 @@ def _up_machines(arguments: argparse.Namespace) -> int:
     lab.up(arguments.topology)
     print(f"lab {lab.name}: {len(lab.topology.nodes) - 1} machines with kernel {lab.kernel}, the Master in a namespace")
     if not arguments.bare:
-        MachineFleet(lab).start(print)
+        _start(MachineFleet(lab))
     return 0
 
 
@@ -135,6 +168,9 @@ def _list(_arguments: argparse.Namespace) -> int:
         print(name)
     return 0
 
+
+ROOTLESS: Final = (_up, _box, see.graph)
+"""Say themselves what they need, or need nothing."""
 
 if __name__ == "__main__":
     raise SystemExit(main())

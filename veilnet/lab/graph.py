@@ -31,13 +31,16 @@ def draw(topology: Topology, target: Path) -> None:
         raise LabError(msg)
     tool = shutil.which("dot")
     if tool is None:
-        msg = "dot is missing: apt-get install graphviz"
+        msg = "dot is missing: `sudo ./run setup` installs it, or apt-get install graphviz"
         raise LabError(msg)
     done = subprocess.run([tool, f"-T{form}"], input=dot(topology).encode(), capture_output=True, check=False)
     if done.returncode:
         msg = f"dot ended with {done.returncode}: {done.stderr.decode(errors='replace').strip()[-500:]}"
         raise LabError(msg)
-    target.write_bytes(done.stdout)
+    try:
+        target.write_bytes(done.stdout)
+    except OSError as error:
+        raise LabError(f"{target}: {error.strerror}") from error
 
 
 def dot(topology: Topology) -> str:

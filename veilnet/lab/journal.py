@@ -42,6 +42,7 @@ class Journal:
         if not _LAB.match(lab):
             msg = f"lab name {lab!r}: a letter a-z, then at most 11 of a-z and 0-9"
             raise LabError(msg)
+        self._name = lab
         self.directory = BASE / lab
         self._path = self.directory / "journal"
 
@@ -50,6 +51,51 @@ class Journal:
 
     def create(self) -> None:
         self.directory.mkdir(parents=True, mode=0o700)
+
+    @contextmanager
+    def making(self) -> Iterator[None]:
+        """The lab's directory is made, and nobody else makes or removes this lab meanwhile. Raises LabError when there
+        is one of that name, OSError when there is no room."""
+        with exclusive():
+            if self.exists():
+                raise LabError(f"lab {self._name!r} exists already; remove it with: lab down {self._name}")
+            self.create()
+            descriptor = self._lock()
+        assert descriptor is not None
+        with _held(descriptor):
+            yield
+
+    @contextmanager
+    def removing(self, patience: float = 120.0) -> Iterator[None]:
+        """Nobody else makes or removes this lab meanwhile. Raises LabError after `patience` seconds, with who does."""
+        deadline = time.monotonic() + patience
+        while True:
+            with exclusive():
+                descriptor = self._lock() if self.exists() else _open(BASE)
+            if descriptor is not None:
+                break
+            if time.monotonic() > deadline:
+                raise LabError(f"lab {self._name!r} is being made or removed, which does not end: {self._locked_by()}")
+            time.sleep(0.05)
+        with _held(descriptor):
+            yield
+
+    def _lock(self) -> int | None:
+        """Descriptor of the lab's directory, locked; None while somebody has it. Under `exclusive` only, so that nobody
+        takes it between its making and its locking."""
+        descriptor = _open(self.directory)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        return descriptor
+
+    def _locked_by(self) -> str:
+        try:
+            return _holder(self.directory.stat().st_ino)
+        except FileNotFoundError:
+            return "no longer"
 
     def add(self, what: str, name: str) -> None:
         """Write an entry before the thing is made; written is in the kernel, so a kill after it loses nothing."""
@@ -68,6 +114,21 @@ class Journal:
         return [Entry(row["what"], row["name"]) for row in map(json.loads, lines)]
 
 
+def _open(directory: Path) -> int:
+    return os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+
+
+@contextmanager
+def _held(descriptor: int) -> Iterator[None]:
+    """Gives up what is locked by it at the end; the base goes with the last lab."""
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+        with exclusive():
+            pass
+
+
 def labs() -> list[str]:
     """Names of the labs that exist, up or half made."""
     return sorted(path.name for path in BASE.iterdir() if path.is_dir()) if BASE.is_dir() else []
@@ -75,7 +136,8 @@ def labs() -> list[str]:
 
 @contextmanager
 def exclusive(patience: float = 120.0) -> Iterator[None]:
-    """One lab is made or removed at a time; the lock is the base directory itself, which goes when it is empty.
+    """For moments: names of labs are taken one at a time. The lock is the base directory itself, which goes when it is
+    empty.
 
     Raises LabError with the holder's pid and command after `patience` seconds.
     """
@@ -93,7 +155,7 @@ def _lock_base(deadline: float) -> int:
     while True:
         BASE.mkdir(mode=0o700, exist_ok=True)
         try:
-            descriptor = os.open(BASE, os.O_RDONLY | os.O_DIRECTORY)
+            descriptor = _open(BASE)
         except FileNotFoundError:
             continue
         try:
@@ -113,14 +175,14 @@ def _wait_for_lock(descriptor: int, deadline: float) -> None:
             return
         except BlockingIOError:
             if time.monotonic() > deadline:
-                msg = f"another process is making or removing a lab and does not end: {_holder(descriptor)}"
-                raise LabError(msg) from None
+                holder = _holder(os.fstat(descriptor).st_ino)
+                raise LabError(f"another process holds the labs' directory and does not end: {holder}") from None
         time.sleep(0.05)
 
 
-def _holder(descriptor: int) -> str:
-    """Pid and command line of who holds the lock. Words of /proc/locks: id, kind, mode, access, pid, device:inode."""
-    inode = str(os.fstat(descriptor).st_ino)
+def _holder(number: int) -> str:
+    """Pid and command line of who holds the lock of an inode, by /proc/locks: id, kind, mode, access, pid, inode."""
+    inode = str(number)
     for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
         words = line.split()
         if words[1] == "FLOCK" and words[5].rpartition(":")[2] == inode:

@@ -18,6 +18,8 @@ from veilnet.lab.journal import Journal, LabError, exclusive, labs
 from veilnet.lab.topology import Topology, parse, read
 
 PIN_BASE = Path("/sys/fs/bpf")
+DEFAULT = "lab"
+"""Name of a lab that was given none."""
 TOOLS = ("ip", "nsenter", "sysctl", "ethtool", "nft")
 NODE_DISK = 16 << 20
 """Bytes of a member's file system in a lab for faults."""
@@ -43,6 +45,8 @@ class Lab:
                 pass
             known = ", ".join(labs()) or "none"
             msg = f"no lab {name!r}; labs: {known}"
+            if name == DEFAULT and labs():
+                msg += "; say which: `status NAME` and the like, `--name NAME` of exec, shell, pcap and fault"
             raise LabError(msg)
         return lab
 
@@ -95,18 +99,15 @@ class Lab:
         topology = parse(text, path, read_file)
         topology = _with(topology, faultable=faultable, seed=topology.seed if seed is None else seed)
         self.check(topology)
-        with exclusive():
-            if self.journal.exists():
-                msg = f"lab {self.name!r} exists already; remove it with: lab down {self.name}"
-                raise LabError(msg)
-            try:
-                self._make(topology, text, files, {"faultable": faultable, "seed": topology.seed})
-            except OSError as error:
-                self._remove()
-                raise LabError(f"{error.filename or self.directory}: {error.strerror}; nothing was made") from error
-            except BaseException:
-                self._remove()
-                raise
+        try:
+            with self.journal.making():
+                try:
+                    self._make(topology, text, files, {"faultable": faultable, "seed": topology.seed})
+                except BaseException:
+                    self._remove()
+                    raise
+        except OSError as error:
+            raise LabError(f"{error.filename or self.directory}: {error.strerror}; nothing was made") from error
 
     @staticmethod
     def check(topology: Topology) -> None:
@@ -114,7 +115,6 @@ class Lab:
         middle.check(topology)
 
     def _make(self, topology: Topology, text: str, files: dict[str, bytes], options: dict[str, Any]) -> None:
-        self.journal.create()
         self.temporary.mkdir(mode=0o700)
         for content in files.values():  # one at most: the matrix
             (self.directory / "matrix").write_bytes(content)
@@ -155,7 +155,7 @@ class Lab:
 
     def down(self) -> None:
         """End the lab's processes, then remove namespaces, pins and files, in whatever state they are."""
-        with exclusive():
+        with self.journal.removing():
             self._remove()
 
     def _remove(self) -> None:

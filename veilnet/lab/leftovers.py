@@ -16,10 +16,12 @@ _RUN = Path("/run/veilnet")
 
 
 def traces(prefix: str) -> list[str]:
-    """Namespaces, processes, BPF pins and files of labs whose names start with `prefix`."""
+    """Namespaces, processes, mounts, BPF pins and files of labs whose names start with `prefix`."""
     found = [f"namespace {path.name}" for path in NETNS_DIR.glob(f"veil-{prefix}*")]
     found += [f"file {path}" for folder in (BASE, _RUN) for path in folder.glob(f"{prefix}*")]
     found += [f"pin {path}" for path in _BPFFS.rglob("*") if _named(path, prefix)]
+    mounts = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+    found += [f"mount {line.split()[1]}" for line in mounts if line.split()[1].startswith(f"{BASE}/{prefix}")]
     return sorted(found + [f"process {line}" for line in _processes(prefix)])
 
 

@@ -22,7 +22,7 @@ from veilnet.lab.faults import nodes, state
 from veilnet.lab.fleet import Fleet
 from veilnet.lab.graph import draw
 from veilnet.lab.journal import LabError, labs
-from veilnet.lab.lab import Lab
+from veilnet.lab.lab import DEFAULT, Lab
 from veilnet.lab.named import any_fleet, namespace_fleet
 from veilnet.lab.topology import load
 from veilnet.lab.topology.model import Topology
@@ -38,22 +38,22 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         ("top", _top, "frames and bits a second of links, frames a second and drops of nodes"),
     ):
         parser = commands.add_parser(name, help=text)
-        parser.add_argument("name", nargs="?", default="lab")
+        parser.add_argument("name", nargs="?", default=DEFAULT)
         parser.set_defaults(run=run)
         if name == "status":
             parser.add_argument("--watch", action="store_true", help="until Ctrl-C")
-    graph = commands.add_parser("graph", help="a picture of a lab or topology")
-    graph.add_argument("what", help="a lab that is up, or a topology by name or path")
-    graph.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.svg|FILE.png")
-    graph.set_defaults(run=_graph)
+    graph_ = commands.add_parser("graph", help="a picture of a lab or topology")
+    graph_.add_argument("what", help="a lab that is up, or a topology by name or path")
+    graph_.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.svg|FILE.png")
+    graph_.set_defaults(run=graph)
     pcap = commands.add_parser("pcap", help="record the frames of a link with tcpdump, until Ctrl-C")
-    pcap.add_argument("--name", default="lab")
+    pcap.add_argument("--name", default=DEFAULT)
     pcap.add_argument("link", help="A-B; frames are seen at B's end, after what the wire did to those from A")
     pcap.add_argument("-o", "--output", type=Path, metavar="FILE.pcap", help="default: as text on the terminal")
     pcap.add_argument("filter", nargs="*", help="as tcpdump takes it")
     pcap.set_defaults(run=_pcap)
     shell = commands.add_parser("shell", help="a shell inside a node")
-    shell.add_argument("--name", default="lab")
+    shell.add_argument("--name", default=DEFAULT)
     shell.add_argument("node")
     shell.set_defaults(run=_shell)
 
@@ -96,12 +96,18 @@ def status_table(fleet: Fleet) -> Table:
     caption = "faults: " + "; ".join(listed[-8:]) if listed else "no faults"
     table = Table("node", "role", "where", "daemon", "processes", title=f"lab {lab.name}", caption=caption)
     for node, role, pids in lab.nodes():
+        if fleet.topology.nodes[node].light:
+            continue  # hundreds
         table.add_row(node, role, lab.place(node), _daemon(fleet, node), " ".join(map(str, pids)) or "none")
+    if light := fleet.topology.light:
+        connected = sum(facts["connected"] for facts in fleet.light())
+        state_ = f"{connected} connected"
+        table.add_row(f"{light[0].name} ...", f"{len(light)} light", lab.place(light[0].name), state_, "")
     return table
 
 
 def _daemon(fleet: Fleet, node: str) -> str:
-    if fleet.topology.nodes[node].role not in {"master", "guardian", "conflux"} or fleet.topology.nodes[node].light:
+    if fleet.topology.nodes[node].role not in {"master", "guardian", "conflux"}:
         return ""
     if isinstance(fleet, MachineFleet) and node != fleet.topology.master.name:
         return _daemon_of_machine(fleet, node)
@@ -134,6 +140,7 @@ def counts(fleet: Fleet) -> Counts:
                     numbers = {"frames": row.frames_out, "bits": 8 * row.bytes_out, "overrun": row.overrun}
                     found[f"link {one}->{other}"] = numbers | row.dropped
     for node in fleet.topology.members:
+        found[f"node {node.name}"] = {}
         with suppress(LabError):
             found[f"node {node.name}"] = dict(fleet.status(node.name)["data_plane"])
     return found
@@ -141,7 +148,9 @@ def counts(fleet: Fleet) -> Counts:
 
 def rate_tables(before: Counts, now: Counts) -> list[Table]:
     seconds = (now["at"]["ns"] - before["at"]["ns"]) / 1e9
-    links = Table("link", "frames/s", "Mbit/s", "dropped/s")
+    wires = any(name.startswith("link ") for name in now)
+    hint = None if wires else "links are counted by their wires: lab up --wires"
+    links = Table("link", "frames/s", "Mbit/s", "dropped/s", caption=hint)
     members = Table("node", "frames/s", "dropped/s")
     for name, row in now.items():
         rates = {key: (value - before.get(name, {}).get(key, 0)) / seconds for key, value in row.items()}
@@ -149,6 +158,8 @@ def rate_tables(before: Counts, now: Counts) -> list[Table]:
         if kind == "link":
             frames, bits = rates.pop("frames"), rates.pop("bits")
             links.add_row(label, f"{frames:.0f}", f"{bits / 1e6:.2f}", _reasons(rates))
+        elif kind == "node" and not row:
+            members.add_row(label, "no answer", "")
         elif kind == "node":
             drops = {key: rate for key, rate in rates.items() if contract.REASON_CLASS[key] == "DROP"}
             passed = sum(rate for key, rate in rates.items() if contract.REASON_CLASS[key] == "OK")
@@ -163,13 +174,13 @@ def _reasons(rates: Mapping[str, float]) -> str:
 # ---- the rest --------------------------------------------------------------------------------------------------
 
 
-def _graph(arguments: argparse.Namespace) -> int:
+def graph(arguments: argparse.Namespace) -> int:
     draw(_topology(arguments.what), arguments.output)
     return 0
 
 
 def _topology(what: str) -> Topology:
-    return Lab.named(what).topology if what in labs() else load(what)
+    return Lab.named(what).topology if os.geteuid() == 0 and what in labs() else load(what)
 
 
 def _pcap(arguments: argparse.Namespace) -> NoReturn:

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from veilnet.lab.faults.run import fault
 from veilnet.lab.faults.undo import undo
 from veilnet.lab.fleet import Fleet
 from veilnet.lab.journal import LabError
-from veilnet.lab.lab import Lab
+from veilnet.lab.lab import DEFAULT, Lab
 from veilnet.lab.named import namespace_fleet
 from veilnet.lab.scenario.judge import describe
 from veilnet.lab.scenario.model import Scenario
@@ -25,6 +25,8 @@ from veilnet.lab.scenario.parse import load, shipped
 from veilnet.lab.scenario.report import Run, page
 from veilnet.lab.scenario.run import run
 
+FIRST_PING: Final = 30
+"""Seconds for a flow's path to come up before traffic: nodes that `undo` restarted may still be on their way."""
 _WORDS = """\
 link A-B down | up | blackhole | plain
 link A-B delay=20ms jitter=1ms loss=5% burst=1%/20% reorder=1% duplicate=1% rate=10mbit mtu=1400
@@ -42,11 +44,11 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         epilog=_WORDS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    fault_.add_argument("--name", default="lab")
+    fault_.add_argument("--name", default=DEFAULT)
     fault_.add_argument("words", nargs="+", help="as below")
     fault_.set_defaults(run=_fault)
     undo_ = commands.add_parser("undo", help="take back every fault")
-    undo_.add_argument("name", nargs="?", default="lab")
+    undo_.add_argument("name", nargs="?", default=DEFAULT)
     undo_.set_defaults(run=_undo)
     scenario = commands.add_parser("scenario", help="a timeline of faults, with a verdict")
     scenario.add_argument("scenario", help=f"{', '.join(shipped())} or a path")
@@ -72,6 +74,8 @@ def _undo(arguments: argparse.Namespace) -> int:
 
 def _scenario(arguments: argparse.Namespace) -> int:
     scenario = load(arguments.scenario)
+    if arguments.report and not arguments.report.parent.is_dir():  # said before minutes have passed
+        raise LabError(f"--report {arguments.report}: no directory {arguments.report.parent}")
     if arguments.seed is not None:
         scenario = replace(scenario, seed=arguments.seed)
     say: Callable[[str], None] = (lambda _: None) if arguments.json else print
@@ -106,7 +110,8 @@ def _lab(name: str | None, scenario: Scenario, say: Callable[[str], None]) -> It
 def play(fleet: Fleet, scenario: Scenario, command: str, say: Callable[[str], None]) -> Run:
     """Wait until every flow's path is there, then run the scenario. Raises LabError."""
     for flow in scenario.flows:
-        fleet.veilnet(flow.source, "ping", flow.target, "--instance", fleet.lab.instance(flow.source))
+        instance = fleet.lab.instance(flow.source)
+        fleet.veilnet(flow.source, "ping", flow.target, "--instance", instance, "--timeout", str(FIRST_PING))
     return run(scenario, fleet, lambda text: fault(fleet, text), command, say)
 
 

@@ -27,6 +27,8 @@ from veilnet.lab.scenario.traces import Trace
 
 PORT: Final = 5300
 PROBE: Final = (sys.executable, "-m", "veilnet.lab.scenario.probe")
+SLOW: Final = 1.0
+"""Seconds that a fault may take unmentioned."""
 Say = Callable[[str], None]
 
 
@@ -85,10 +87,13 @@ def _timeline(scenario: Scenario, fault: Callable[[str], None], start_ns: int, s
     wrong: list[BaseException] = []
 
     def act(text: str) -> None:
+        begun = time.monotonic()
         try:
             fault(text)
         except BaseException as error:
             wrong.append(error)
+        if (took := time.monotonic() - begun) >= SLOW:
+            say(f"{text}: took {took:.1f} s")
 
     threads = []
     for step in scenario.steps:
