@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from tests.api.conftest import Identity, Master
+from veilnet.api.db import read_session
 from veilnet.api.snapshots.feed import Channel, Feed
+from veilnet.api.snapshots.publisher import FORMER_MAX
+from veilnet.api.snapshots.repository import DirectoryRepository
 from veilnet.protocol.directory import key_id
 from veilnet.protocol.envelope import read_envelope, strict_json
 
@@ -116,3 +119,36 @@ def taken(channel: Channel) -> list[tuple[int, list[str]]]:
         version, _, records = channel.queue.get_nowait()
         found.append((version, records))
     return found
+
+
+async def test_who_went_out_of_sight_is_told_as_it_is_now(fleet: Fleet) -> None:
+    """Else a node that was away would go on seeing it as it was; who never saw it is not told."""
+    for name, taint in (("one", "a"), ("two", "a"), ("three", "b")):
+        await fleet.wear(name, taint)
+    realm_id = await realm_of(fleet)
+    live = fresh_feed(fleet, realm_id)
+    since, told = await opened(fleet, live, "one", 0)
+    assert told.keys() == {"one", "two"}
+    others, _ = await opened(fleet, live, "three", 0)
+    await fleet.wear("two", "c")
+    await live.turn()
+    for feed in (live, fresh_feed(fleet, realm_id)):  # one that saw the change, and one that begins now
+        _, told = await opened(fleet, feed, "one", since)
+        assert told.keys() == {"two"}
+        _, told = await opened(fleet, feed, "three", others)
+        assert not told
+        _, told = await opened(fleet, feed, "one", 0)
+        assert told.keys() == {"one"}
+        await feed.stop()
+
+
+async def test_going_back_and_forth_keeps_no_more_than_the_states(fleet: Fleet) -> None:
+    feed = fresh_feed(fleet, await realm_of(fleet))
+    for _ in range(FORMER_MAX):
+        for taint in ("a", "b"):
+            await fleet.wear("one", taint)
+            await feed.turn()
+    async with read_session(fleet.master.context.engine) as session:
+        known = {item.row_id: item for item in await DirectoryRepository(session).known(await realm_of(fleet))}
+    assert [facts["taints"] for _, facts in known[fleet.rows["one"]].former] == [["a"]]
+    await feed.stop()

@@ -183,8 +183,11 @@ class Repository(Generic[E_]):
         return row
 
     async def locked(self, row_id: str) -> E_ | None:
-        """The row, fresh, and nobody else's until the end of the transaction (on SQLite every writer is alone)."""
-        query = select(self.model).where(self.model.id == row_id).with_for_update()
+        """The row, fresh, and nobody else's until the end of the transaction (on SQLite every writer is alone).
+
+        Rows that refer to it may still be added: their transactions may hold what this one waits for.
+        """
+        query = select(self.model).where(self.model.id == row_id).with_for_update(key_share=True)
         return await self.session.scalar(query, execution_options={"populate_existing": True})
 
     async def remove(self, row: E_) -> None:

@@ -234,7 +234,9 @@ def install_handlers(app: FastAPI) -> None:
 
 def _install_database_handlers(app: FastAPI) -> None:
     @app.exception_handler(StaleDataError)
-    async def stale(_: Request, __: StaleDataError) -> JSONResponse:
+    async def stale(request: Request, _: StaleDataError) -> JSONResponse:
+        if request.headers.get("if-match", "*").strip() == "*":  # whoever names no version can't have the wrong one
+            return error_response(Unavailable("another request changed it at this moment: send it again"))
         return error_response(PreconditionFailed("another request changed it at this moment: GET it again"))
 
     @app.exception_handler(DataError)

@@ -34,6 +34,8 @@ _PUT_STATE: Final = "INSERT INTO state VALUES (?, ?) ON CONFLICT (name) DO UPDAT
 class DirectoryFile:
     def __init__(self, state_dir: Path) -> None:
         self._path = state_dir / "directory.db"
+        self._unseen: set[bytes] | None = None
+        """As it was saved last."""
 
     def load(self, trust: Trust, own: bytes, clock: int) -> Replica:
         """The replica as it was saved. What does not verify is left out, and the whole is asked for again."""
@@ -53,6 +55,7 @@ class DirectoryFile:
             bad += not _taken(lambda: replica.take_record(document.encode(), clock), node)  # noqa: B023 - called at once
         if bad:
             replica.version = 0
+        replica.unseen.update(bytes.fromhex(node) for node in state.get("unseen", "").split())
         return replica
 
     def save(
@@ -71,6 +74,9 @@ class DirectoryFile:
             database.executemany("DELETE FROM record WHERE node = ?", [(node.hex(),) for node in forgotten])
             for name in _NUMBERS:
                 database.execute(_PUT_STATE, (name, str(getattr(replica, name))))
+            if self._unseen != replica.unseen:
+                self._unseen = set(replica.unseen)
+                database.execute(_PUT_STATE, ("unseen", " ".join(sorted(node.hex() for node in self._unseen))))
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

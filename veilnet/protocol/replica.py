@@ -35,6 +35,9 @@ class Replica:
         self.version = version
         self.floor = floor
         self.shut = shut
+        self.unseen: set[bytes] = set()
+        """Nodes that went out of our sight: what we hold of them is old, and counts when the Master sends it again."""
+        self._doubtful: set[bytes] = set()
         self.head: Head | None = None
         self._own = own
         self._records: dict[bytes, Record] = {}
@@ -68,6 +71,7 @@ class Replica:
                 return False
             raise Rollback(f"head of version {head.version}, {self.head.version} is known")
         self.head, self.trust = head, head.trust
+        self._doubtful.update(self._records)
         self._saw(head.issued, clock)
         return True
 
@@ -80,11 +84,13 @@ class Replica:
         held = self._records.get(record.entry.node)
         if held is not None and record.entry.version <= held.entry.version:
             if record.entry.version == held.entry.version:
-                return None
+                return self._seen_again(record.entry.node)
             raise Rollback(f"record of version {record.entry.version}, {held.entry.version} is known")
         if held is None and len(self._records) >= RECORDS_MAX:
             raise MalformedDocument(f"more than {RECORDS_MAX} records")
         self._records[record.entry.node] = record
+        self.unseen.discard(record.entry.node)
+        self._doubtful.update(self._records if record.entry.node == self._own else {record.entry.node})
         self._saw(record.entry.issued, clock)
         return record.entry.node
 
@@ -97,6 +103,27 @@ class Replica:
         self.version = max(self.version, version)
         if self.head is not None and self.version >= self.head.version:
             self.shut = max(self.shut, self.head.floor)
+        self._look_around()
+
+    def _seen_again(self, node: bytes) -> bytes | None:
+        if node not in self.unseen:
+            return None
+        self.unseen.discard(node)
+        return node
+
+    def _look_around(self) -> None:
+        """Who is out of sight by what changed: its further changes are not for us, so what we hold of it ages."""
+        # ID7
+        own = self._records.get(self._own)
+        if self.head is not None and own is not None and own.certificate is not None:
+            for node in self._doubtful & self._records.keys():
+                record = self._records[node]
+                if record.certificate is not None and not self._sees(self.head, own, record):
+                    self.unseen.add(node)
+        self._doubtful.clear()
+
+    def _sees(self, head: Head, own: Record, other: Record) -> bool:
+        return sees(head.policy, self._view(own), own.entry.edges, self._view(other), other.entry.edges)
 
     def forget(self) -> list[bytes]:
         """Drop what was shut out, and records that ended long ago by signed times, whatever this host's clock says;
@@ -107,6 +134,7 @@ class Replica:
         ]
         for node in gone:
             del self._records[node]
+            self.unseen.discard(node)
             self._views.pop(node, None)
         return gone
 
@@ -135,7 +163,11 @@ class Replica:
         if head is None:
             return Directory(self.trust.realm, self.version, {}, {}, frozenset())
         retired = self.trust.retired_ids
-        valid = [record for record in self._records.values() if record.counts(now) and not record.signers & retired]
+        valid = [
+            record
+            for node, record in self._records.items()
+            if record.counts(now) and not record.signers & retired and node not in self.unseen
+        ]
         valid.sort(key=lambda record: -record.entry.version)
         live = _unique((record, self._view(record)) for record in valid)
         own = live.get(self._own)

@@ -37,6 +37,15 @@ async def visible_node(call: Call, row_id: str) -> Node:
     return row
 
 
+async def node_to_change(call: Call, row_id: str) -> Node:
+    """The same, locked: its own descriptors and certificates change the row at any time."""
+    row = await NodeRepository(call.session).locked(row_id)
+    if row is None:
+        raise NotFound("node", row_id)
+    call.check_realm(row.realm_id, "node", row_id)
+    return row
+
+
 async def cut_off(call: Call, row: Node) -> None:
     """Its credential stops working, its edges go, and nodes are told to forget it."""
     if row.revoked_at is not None:
@@ -48,7 +57,7 @@ async def cut_off(call: Call, row: Node) -> None:
 
 
 async def revoke_node(call: Call, row_id: str) -> NodeOut:
-    row = await visible_node(call, row_id)
+    row = await node_to_change(call, row_id)
     before = node_out(row, call.context.hub)
     await cut_off(call, row)
     return _changed(call, row, before)
@@ -56,7 +65,7 @@ async def revoke_node(call: Call, row_id: str) -> NodeOut:
 
 async def approve_node(call: Call, row_id: str) -> NodeOut:
     """From now on others learn of it. Approving twice is the same as once."""
-    row = await visible_node(call, row_id)
+    row = await node_to_change(call, row_id)
     if row.revoked_at is not None:
         raise Conflict("node-revoked", f"node {row.name} was revoked: it enrols again with a new identity")
     before = node_out(row, call.context.hub)
@@ -69,7 +78,7 @@ async def approve_node(call: Call, row_id: str) -> NodeOut:
 
 
 async def patch_node(call: Call, row_id: str, patch: NodePatch) -> NodeOut:
-    row = await visible_node(call, row_id)
+    row = await node_to_change(call, row_id)
     call.match(row)
     before = node_out(row, call.context.hub)
     row.labels = patched(NodeConfig, NodeConfig(labels=row.labels), patch).labels

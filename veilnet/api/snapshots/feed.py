@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import contextmanager
@@ -70,6 +71,8 @@ class Feed:
         self._head_version = self._policy_version = 0
         self._buried: list[tuple[int, str]] = []
         """(version, row id) of nodes that are gone."""
+        self._former: list[tuple[int, Facts]] = []
+        """What nodes were before, and the version that ended it, in order."""
         self._gained: defaultdict[bytes, set[bytes]] = defaultdict(set)
         """node → nodes that it sees since now."""
         self.version = 0
@@ -120,14 +123,25 @@ class Feed:
     def _newer(self, node_id: bytes, since: int) -> list[str]:
         """Row ids of the records to open with. Whoever sees others since then gets all that it sees.
 
-        And who is gone since then, unless it knows nobody yet: no record that it sees would tell it of them.
+        Unless it knows nobody yet, also who is gone since then, and who was in its sight before: no record that it sees
+        would tell it of them.
         """
         own = self._index.facts.get(node_id)
         seen = [self._index.facts[other] for other in self._index.sight(node_id)]
-        buried = [row_id for version, row_id in self._buried if version > since > 0]
+        lost = self._lost(node_id, since) if own is not None and since > 0 else set()
+        lost |= {row_id for version, row_id in self._buried if version > since > 0}
         if own is None or since < max(own.facts_version, self._policy_version):
-            return [facts.row_id for facts in seen] + buried
-        return [facts.row_id for facts in seen if facts.version > since] + buried
+            return list(lost.union(facts.row_id for facts in seen))
+        return list(lost.union(facts.row_id for facts in seen if facts.version > since))
+
+    def _lost(self, node_id: bytes, since: int) -> set[str]:
+        """Row ids of those that the node would still see if they were what they were at some time after `since`."""
+        first = bisect_right(self._former, since, key=lambda item: item[0])
+        return {
+            facts.row_id
+            for _, facts in self._former[first:]
+            if facts.node_id in self._index.facts and self._index.would_see(node_id, facts)
+        }
 
     # ---- the task ----------------------------------------------------------------------------------------------------
 
@@ -191,12 +205,15 @@ class Feed:
         async with read_session(self._context.engine) as session:
             directory = DirectoryRepository(session)
             head, known = await directory.head(self._realm_id), await directory.known(self._realm_id)
-        self._index, self._buried = DirectoryIndex(), []
+        self._index, self._buried, self._former = DirectoryIndex(), [], []
         for item in known:
+            for version, facts in item.former:
+                self._former.append((version, Facts.of(item.row_id, facts, version, version)))
             if item.gone:
                 self._buried.append((item.version, item.row_id))
             else:
                 self._index.put(Facts.of(item.row_id, item.facts, item.version, item.facts_version))
+        self._former.sort(key=lambda item: item[0])
         if head is not None:
             self._take_head(head)
         self.version = max([0, *(item.version for item in known), self._head_version])
@@ -239,6 +256,8 @@ class Feed:
             self._index.remove(node)
             self._buried.append((record.version, record.node_id))
         else:
+            if (before := self._index.facts.get(node)) is not None and facts.facts_version > before.facts_version:
+                self._former.append((facts.facts_version, before))
             self._index.put(facts)
             viewers |= self._index.audience(node)
             if node in self._channels:

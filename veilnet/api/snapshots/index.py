@@ -116,6 +116,14 @@ class DirectoryIndex:
             return set()
         return set(self.facts) if node_id in self._guardians else self._near(node) | self._talking(node)
 
+    def would_see(self, node_id: bytes, other: Facts) -> bool:
+        """Whether this node is told of one with these facts, which need not be in the index."""
+        viewer = self.facts[node_id]
+        if "guardian" in other.roles or node_id in other.edges or other.node_id in viewer.edges:
+            return True
+        both = "conflux" in viewer.roles and "conflux" in other.roles
+        return both and profiles_talk(self._policy, self._profile(node_id), profile(self._policy, other))
+
     def _near(self, facts: Facts) -> set[bytes]:
         """The node itself and its neighbours."""
         near = {facts.node_id} | facts.edges | self._listed_by.get(facts.node_id, set())

@@ -42,6 +42,9 @@ class DirectoryRecord(Base):
     facts_version: Mapped[int]
     """Version in which the facts last changed: whoever knows an older one may be shown other nodes now."""
     facts: Mapped[dict[str, Any]] = mapped_column(JSON)
+    former: Mapped[list[Any]] = mapped_column(JSON, server_default="[]")
+    """`[version, facts]`: other facts, and the version that ended them. Who saw the node by them and was away then is
+    told what it is now."""
     content: Mapped[str]
     """SHA-256 of what the entry says beside version and time: the same again is not signed again."""
     signer: Mapped[str]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -37,6 +38,8 @@ _log = logging.getLogger("veilnet.api.publisher")
 
 BATCH: Final = 64
 """Records signed in one transaction, about 0.8 ms each."""
+FORMER_MAX: Final = 16
+"""Former facts that are kept of a node."""
 
 
 async def publish(context: Context, realm_id: str) -> None:
@@ -61,11 +64,14 @@ async def mark_due(context: Context, realm_id: str) -> None:
 async def _waiting(context: Context, realm_id: str) -> bool:
     async with read_session(context.engine) as session:
         directory = DirectoryRepository(session)
-        head = await directory.head(realm_id)
-        if head is None or head.renew_at <= context.clock():
-            return True
-        wrong = signed_in_a_future_that_was_none(context.clock, head.signed_at)
-        return wrong or bool(await directory.changes(realm_id, 1))
+        due = _is_due(await directory.head(realm_id), context.clock)
+        return due or bool(await directory.changes(realm_id, 1))
+
+
+def _is_due(head: DirectoryHead | None, clock: Callable[[], int]) -> bool:
+    if head is None or head.renew_at <= clock():
+        return True
+    return signed_in_a_future_that_was_none(clock, head.signed_at)
 
 
 class _Batch:
@@ -78,16 +84,19 @@ class _Batch:
         self._seconds = context.settings.certificate_seconds
 
     async def run(self) -> None:
-        await RealmRepository(self._session).bump(self._realm_id)  # first: it keeps other replicas out
+        await self._directory.alone(self._realm_id)
+        changes = await self._directory.changes(self._realm_id, BATCH)
+        head = await self._directory.head(self._realm_id)
+        if not changes and not _is_due(head, self._context.clock):
+            return  # another replica was faster
+        # nodes before their realm, as whoever changes a node takes the two
+        rows = await self._directory.nodes({change.node_id for change in changes if change.node_id is not None})
+        await RealmRepository(self._session).bump(self._realm_id)
         realm = await get_realm(self._session, self._realm_id)
         await self._session.refresh(realm)
-        head = await self._directory.head(self._realm_id)
         await self._check_clock(head)
         ca = await authority(self._session, self._context.cas, realm)
-        changes = await self._directory.changes(self._realm_id, BATCH)
-        await self._sign_records(
-            {change.node_id for change in changes if change.node_id is not None}, ca, realm.revision
-        )
+        await self._sign_records(rows, ca, realm.revision)
         if head is None or head.renew_at <= self._now or any(change.node_id is None for change in changes):
             await self._sign_head(realm, ca, head)
         await self._directory.done(changes)
@@ -107,11 +116,11 @@ class _Batch:
 
     # ---- a record ------------------------------------------------------------------------------------------------
 
-    async def _sign_records(self, node_ids: set[str], ca: Authority, version: int) -> None:
+    async def _sign_records(self, rows: Sequence[Node], ca: Authority, version: int) -> None:
         """A query a table, however many there are."""
-        if not node_ids:
+        if not rows:
             return
-        rows = await self._directory.nodes(node_ids)
+        node_ids = {row.id for row in rows}
         held, neighbours = await self._directory.records(node_ids), await self._directory.neighbours(node_ids)
         for row in rows:
             if row.approved_at is None:
@@ -138,6 +147,7 @@ class _Batch:
         if held.content == content and not held.gone:
             return
         if held.gone or held.facts != facts:
+            held.former = [] if held.gone else _former(held, facts, version)
             held.facts, held.facts_version = facts, version
         held.version, held.content, held.signer, held.gone = version, content, ca.signer, False
         entry = Entry(node_id, version, self._now, *bound, edges)
@@ -191,6 +201,12 @@ def _listed(row: Node, neighbours: list[Neighbour]) -> frozenset[bytes]:
     own, relays = bytes.fromhex(row.node_id), "guardian" in row.roles
     found = [(bytes.fromhex(item.node_id), "guardian" in item.roles) for item in neighbours]
     return frozenset(other for other, other_relays in found if edge_owner(own, relays, other, other_relays) == own)
+
+
+def _former(held: DirectoryRecord, facts: dict[str, Any], version: int) -> list[Any]:
+    """Each once, however often a node goes back and forth."""
+    others = [item for item in held.former if item[1] not in (held.facts, facts)]
+    return [*others, [version, held.facts]][-FORMER_MAX:]
 
 
 def _facts(row: Node, node_id: bytes, kept: frozenset[str], edges: frozenset[bytes]) -> dict[str, Any]:

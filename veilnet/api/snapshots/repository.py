@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from veilnet.api.nodes.models import Node
@@ -20,6 +21,7 @@ class Known(NamedTuple):
     facts_version: int
     facts: dict[str, Any]
     gone: bool
+    former: list[Any]
 
 
 class Neighbour(NamedTuple):
@@ -96,7 +98,8 @@ class DirectoryRepository:
 
     async def known(self, realm_id: str) -> list[Known]:
         r = DirectoryRecord
-        query = select(r.node_id, r.version, r.facts_version, r.facts, r.gone).where(r.realm_id == realm_id)
+        columns = (r.node_id, r.version, r.facts_version, r.facts, r.gone, r.former)
+        query = select(*columns).where(r.realm_id == realm_id)
         return [Known(*row) for row in await self.session.execute(query)]
 
     async def documents(self, node_ids: Collection[str]) -> list[str]:
@@ -105,8 +108,17 @@ class DirectoryRepository:
 
     # ---- what records are made of ----------------------------------------------------------------------------------
 
+    async def alone(self, realm_id: str) -> None:
+        """Wait until no other replica signs for this realm; one that is killed leaves at once. SQLite: one writer."""
+        if self.session.get_bind().dialect.name == "postgresql":
+            digest = hashlib.sha256(f"publish\n{realm_id}".encode()).digest()
+            key = int.from_bytes(digest[:8], "big", signed=True)
+            await self.session.execute(select(func.pg_advisory_xact_lock(key)))
+
     async def nodes(self, node_ids: Collection[str]) -> list[Node]:
-        return list(await self.session.scalars(select(Node).where(Node.id.in_(node_ids))))
+        """Locked, and in one order."""
+        query = select(Node).where(Node.id.in_(node_ids)).order_by(Node.id).with_for_update(key_share=True)
+        return list(await self.session.scalars(query)) if node_ids else []
 
     async def records(self, node_ids: Collection[str]) -> dict[str, DirectoryRecord]:
         query = select(DirectoryRecord).where(DirectoryRecord.node_id.in_(node_ids))
