@@ -4,21 +4,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import json
 import random
+import re
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
-import httpx
-from websockets.asyncio.client import connect
-
 from bench.controller import Fleet, Member, Replica
+from bench.wire import Channel, Http
 
 OPENING_AT_ONCE: Final = 32
 LIST_PER_SECOND: Final = 5
+_MESSAGE: Final = re.compile(rb'\{"type":"records","from":(\d+),"version":(\d+)')
+_DESCRIPTOR: Final = re.compile(rb'"descriptor":\{"key":"[0-9a-f]{32}","payload":"([A-Za-z0-9+/=]+)"')
 
 
 class Watched:
@@ -26,82 +26,78 @@ class Watched:
 
     def __init__(self, fleet: Fleet, masters: Sequence[Replica]) -> None:
         self.fleet, self._masters = fleet, masters
-        self._sent: dict[str, float] = {}
+        self._https = [Http(master.port) for master in masters]
+        self._sent: dict[bytes, float] = {}
         self.delays: list[float] = []
         """Request begun to record received, for every node that a change concerns."""
         self.failed: list[str] = []
-        self.lost = 0
+        self.lost: list[str] = []
         self._gate = asyncio.Semaphore(OPENING_AT_ONCE)
-        self._open: set[str] = set()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._channels: list[Channel] = []
         confluxes = [member for member in fleet.members if member.group]
         self._turns = itertools.cycle(random.sample(confluxes, len(confluxes)))  # none again while it is under way
+        self._signed: list[tuple[Member, dict[str, str]]] = []
 
     async def open(self) -> None:
         """Until every channel has said all that there was."""
-        for number, member in enumerate(self.fleet.members):
-            url = self._masters[number % len(self._masters)].url.replace("http", "ws", 1)
-            self._tasks.append(asyncio.create_task(self._follow(url, member)))
-        while len(self._open) < len(self._tasks):
-            await asyncio.sleep(0.2)
-            for task in self._tasks:
-                if task.done():
-                    task.result()
-                    raise RuntimeError("a channel ended at once")
+        await asyncio.gather(*(self._follow(number, member) for number, member in enumerate(self.fleet.members)))
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for channel in self._channels:
+            channel.close()
+        for http in self._https:
+            http.close()
 
-    async def _follow(self, url: str, member: Member) -> None:
-        headers = {"Authorization": f"Bearer {member.credential}"}
-        where = f"{url}/api/v1/node/channel"
-        async with contextlib.AsyncExitStack() as stack:
-            async with self._gate:
-                socket = await stack.enter_async_context(
-                    connect(where, additional_headers=headers, max_size=None, compression=None,
-                            open_timeout=120, ping_interval=None)
-                )  # fmt: skip
-                async for text in socket:
-                    if _owns(text, member):
-                        break
-            self._open.add(member.row_id)
-            async for text in socket:
-                self._take(str(text))
-        self.lost += 1
+    async def _follow(self, number: int, member: Member) -> None:
+        loop, opened = asyncio.get_running_loop(), asyncio.Event()
 
-    def _take(self, text: str) -> None:
-        now, message = time.monotonic(), json.loads(text)
-        for record in message.get("records", ()):
-            began = self._sent.get(record.get("descriptor", {}).get("payload", ""))
+        def take(text: bytes) -> None:
+            if opened.is_set():
+                self._take(text)
+            elif (found := _MESSAGE.match(text)) and int(found[2]) > int(found[1]):
+                opened.set()  # the end of the opening: the version goes beyond where it began
+
+        async with self._gate:
+            channel = Channel("/api/v1/node/channel", member.credential, take, self.lost.append)
+            port = self._masters[number % len(self._masters)].port
+            await loop.create_connection(lambda: channel, "127.0.0.1", port)
+            self._channels.append(channel)
+            async with asyncio.timeout(120):
+                await opened.wait()
+
+    def _take(self, text: bytes) -> None:
+        now = time.monotonic()
+        for found in _DESCRIPTOR.finditer(text):
+            began = self._sent.get(found[1])
             if began is not None:
                 self.delays.append(now - began)
 
-    async def change(self, client: httpx.AsyncClient) -> None:
-        """One Conflux states a new descriptor, at any replica."""
-        member = next(self._turns)
-        body, master = member.descriptor(), random.choice(self._masters)
-        self._sent[body["payload"]] = time.monotonic()
-        headers = {"Authorization": f"Bearer {member.credential}"}
-        answer = await client.put(f"{master.url}/api/v1/node/descriptor", json=body, headers=headers)
-        if answer.status_code != 200:
-            self.failed.append(f"change: {answer.status_code} {answer.text[:200]}")
+    def sign(self, count: int) -> None:
+        """Make what `change` sends; a node does that on its own machine."""
+        for _ in range(count):
+            member = next(self._turns)
+            self._signed.append((member, member.descriptor()))
+        self._signed.reverse()
 
-    async def read_page(self, client: httpx.AsyncClient) -> float:
+    async def change(self) -> None:
+        """One Conflux states a new descriptor, at any replica."""
+        member, document = self._signed.pop()
+        body = json.dumps(document).encode()
+        self._sent[document["payload"].encode()] = time.monotonic()
+        status, answer = await self._any().request("PUT", "/api/v1/node/descriptor", member.credential, body)
+        if status != 200:
+            self.failed.append(f"change: {status} {answer[:200]!r}")
+
+    async def read_page(self) -> float:
         """Seconds for a page of 100 nodes."""
-        began, headers = time.monotonic(), {"Authorization": f"Bearer {self.fleet.admin}"}
-        master = random.choice(self._masters)
-        answer = await client.get(f"{master.url}/api/v1/nodes", params={"limit": 100}, headers=headers)
-        if answer.status_code != 200:
-            self.failed.append(f"list: {answer.status_code} {answer.text[:200]}")
+        began = time.monotonic()
+        status, answer = await self._any().request("GET", "/api/v1/nodes?limit=100", self.fleet.admin)
+        if status != 200:
+            self.failed.append(f"list: {status} {answer[:200]!r}")
         return time.monotonic() - began
 
-
-def _owns(text: str | bytes, member: Member) -> bool:
-    """Whether this is the end of the opening: the message whose version goes beyond where it began."""
-    message: dict[str, Any] = json.loads(text)
-    return bool(message["type"] == "records" and message["version"] > message["from"])
+    def _any(self) -> Http:
+        return random.choice(self._https)
 
 
 async def at_rate(per_second: float, seconds: float, do: Callable[[], Coroutine[Any, Any, Any]]) -> list[Any]:

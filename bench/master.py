@@ -17,13 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import quantiles
 
-import httpx
-
 from bench.channels import LIST_PER_SECOND, Watched, at_rate
 from bench.controller import Replica, populate, replicas
 from bench.report import Row, row
 
 CHANGES_PER_SECOND = 50
+WARM_UP = 2
 SIZES = (500, 1000, 2000)
 
 
@@ -46,6 +45,7 @@ class Figures:
     page_ms: float
     push_ms: float
     cpu_ms: float
+    load_ms: float
     idle_percent: float
     kib_per_node: float
     pushes_per_change: float
@@ -70,6 +70,7 @@ def _rows(name: str, figures: Figures) -> list[Row]:
         row(f"{name}: list page of 100, p99", "ms", figures.page_ms),
         row(f"{name}: change to push, p99", "ms", figures.push_ms),
         row(f"{name}: CPU per change", "ms", figures.cpu_ms),
+        row(f"{name}: CPU per change of the load itself", "ms", figures.load_ms),
         row(f"{name}: pushes per change", "records", figures.pushes_per_change),
         row(f"{name}: CPU without changes", "% of a core", figures.idle_percent),
         row(f"{name}: memory per connected node", "KiB", figures.kib_per_node),
@@ -99,35 +100,32 @@ async def _under_load(state_dir: Path, size: int, plan: Plan, url: str | None = 
     with replicas(state_dir, count) as masters:
         before = sum(master.resident_bytes() for master in masters)
         watched = Watched(fleet, masters)
-        limits = httpx.Limits(max_connections=64)
-        async with httpx.AsyncClient(timeout=30, limits=limits) as client:
-            try:
-                await watched.open()
-                _say(f"{size} channels are open")
-                return await _phases(watched, client, plan, masters, before)
-            finally:
-                await watched.close()
+        try:
+            await watched.open()
+            _say(f"{size} channels are open")
+            return await _phases(watched, plan, masters, before)
+        finally:
+            await watched.close()
 
 
-async def _phases(
-    watched: Watched, client: httpx.AsyncClient, plan: Plan, masters: Sequence[Replica], before: int
-) -> Figures:
-    await at_rate(CHANGES_PER_SECOND, 2, lambda: watched.change(client))  # connections, caches, code
+async def _phases(watched: Watched, plan: Plan, masters: Sequence[Replica], before: int) -> Figures:
+    watched.sign(int(CHANGES_PER_SECOND * (WARM_UP + plan.changes + plan.lists)))
+    await at_rate(CHANGES_PER_SECOND, WARM_UP, watched.change)  # connections, caches, code
     await asyncio.sleep(1)
     size, memory = len(watched.fleet.members), sum(master.resident_bytes() for master in masters)
     idle = await _cpu(masters, asyncio.sleep(plan.idle)) / plan.idle
     watched.delays.clear()
-    count, began = int(CHANGES_PER_SECOND * plan.changes), time.monotonic()
-    busy = await _cpu(masters, _settled(at_rate(CHANGES_PER_SECOND, plan.changes, lambda: watched.change(client))))
-    own = busy - idle * (time.monotonic() - began)
+    count, began, load = int(CHANGES_PER_SECOND * plan.changes), time.monotonic(), time.process_time()
+    busy = await _cpu(masters, _settled(at_rate(CHANGES_PER_SECOND, plan.changes, watched.change)))
+    own, load = busy - idle * (time.monotonic() - began), time.process_time() - load
     pushes = len(watched.delays) / count
-    reading = asyncio.create_task(at_rate(LIST_PER_SECOND, plan.lists, lambda: watched.read_page(client)))
-    await at_rate(CHANGES_PER_SECOND, plan.lists, lambda: watched.change(client))
+    reading = asyncio.create_task(at_rate(LIST_PER_SECOND, plan.lists, watched.read_page))
+    await at_rate(CHANGES_PER_SECOND, plan.lists, watched.change)
     pages = await reading
     await asyncio.sleep(1)
     if watched.failed or watched.lost:
-        raise RuntimeError(f"{len(watched.failed)} requests failed, {watched.lost} channels lost: {watched.failed[:3]}")
-    return Figures(_p99_ms(pages), _p99_ms(watched.delays), 1000 * own / count, 100 * idle,
+        raise RuntimeError(f"failed: {watched.failed[:3]}, lost: {len(watched.lost)} channels {watched.lost[:3]}")
+    return Figures(_p99_ms(pages), _p99_ms(watched.delays), 1000 * own / count, 1000 * load / count, 100 * idle,
                    (memory - before) / size / 1024, pushes)  # fmt: skip
 
 
