@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
+import uvloop
 
 
 class _Side(uvicorn.Server):
@@ -25,7 +26,8 @@ def run_servers(api: uvicorn.Config, ops: Callable[[Callable[[], bool]], uvicorn
     """
     main = uvicorn.Server(api)
     side = None if ops is None else _Side(ops(lambda: main.should_exit))
-    asyncio.run(_run(main, side))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run(main, side))
 
 
 async def _run(main: uvicorn.Server, side: uvicorn.Server | None) -> None:
