@@ -113,9 +113,16 @@ class Connection(AsyncAdapt_aiosqlite_connection):
     def _patience(self, milliseconds: int) -> None:
         self._connection._conn.execute(f"PRAGMA busy_timeout={milliseconds}")
 
+    def commit(self) -> None:
+        super().commit()
+        self._locked = False
+
     def rollback(self) -> None:
-        if self._connection._connection and self._connection.in_transaction:
+        if self._locked:
+            self._locked = False
             super().rollback()
+        elif self._connection._connection and self._connection.in_transaction:
+            self._connection._conn.rollback()  # it has only read: nothing to undo on the disk
 
 
 class Driver(AsyncAdapt_aiosqlite_dbapi):

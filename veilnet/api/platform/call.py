@@ -131,7 +131,8 @@ class Call:
         record(self.session, entry)
 
 
-def get_call(request: Request) -> Call:
+async def get_call(request: Request) -> Call:
+    """Async, as FastAPI hands plain functions to a thread."""
     call: Call = request.state.call
     return call
 

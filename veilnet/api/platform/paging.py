@@ -30,7 +30,7 @@ class PageQuery:
     cursor: str | None
 
 
-def page_query(
+async def page_query(
     request: Request,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     cursor: Annotated[str | None, Query(max_length=256)] = None,
