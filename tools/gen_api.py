@@ -120,7 +120,7 @@ def operations(paths: Json) -> Iterator[str]:
     for path, methods in sorted(paths.items()):
         shared = methods.get("parameters", [])
         for verb, operation in methods.items():
-            if verb != "parameters":
+            if verb != "parameters" and not operation.get("deprecated"):  # our own client asks for nothing that goes
                 yield method(path, verb, operation, shared + operation.get("parameters", []))
 
 

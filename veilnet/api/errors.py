@@ -44,6 +44,8 @@ TITLES: Final = {
     "token-expired": "The enrolment token has expired",
     "address-not-allowed": "The enrolment token can't be used from this address",
     "node-revoked": "The node was revoked",
+    "node-expired": "The node has expired",
+    "not-a-guardian": "The node is no Guardian",
     "certificate-lapsed": "The node's certificate ended too long ago",
     "policy-invalid": "The policy document is not valid",
     "policy-test-failed": "The policy's own tests do not hold",

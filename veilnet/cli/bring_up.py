@@ -48,6 +48,7 @@ class Wanted:
     dark: bool
     foreground: bool
     accept_networks: bool = False
+    enrol_again: bool = False
 
 
 def bring_up(wanted: Wanted, token_text: str | None) -> None:
@@ -76,7 +77,7 @@ def require_root() -> None:
 
 def _enrolled(files: NodeFiles, wanted: Wanted, token_text: str | None, endpoints: tuple[Endpoint, ...]) -> NodeInfo:
     """This node's identity: the one on disk with its endpoints brought up to date, or a new one by the token."""
-    if not files.enrolled:
+    if not files.enrolled or wanted.enrol_again:
         info = _enrol(files, wanted, token_text, endpoints)
         say(f"enrolled as {info.name}, {info.ipv4.ip} and {info.ipv6.ip}")
     else:

@@ -39,6 +39,9 @@ AcceptNetworks = Annotated[
     bool, typer.Option("--accept-networks", help="Conflux: route approved networks behind other nodes to them.")
 ]
 Foreground = Annotated[bool, typer.Option("--foreground", help="Stay; for service managers.")]
+EnrolAgain = Annotated[
+    bool, typer.Option("--enrol-again", help="With the token, as the same identity: after it expired or was deleted.")
+]
 node_app = typer.Typer(help="Enrolled nodes, for administrators.", no_args_is_help=True)
 
 
@@ -66,6 +69,7 @@ def _up(role: str) -> Callable[..., None]:
         dark: Dark = False,
         foreground: Foreground = False,
         accept_networks: AcceptNetworks = False,
+        enrol_again: EnrolAgain = False,
     ) -> None:
         """Enrol if need be, attach the data plane, start the key daemon."""
         from veilnet.cli.bring_up import Wanted, bring_up  # noqa: PLC0415 - bcc loads slowly, and only here
@@ -84,6 +88,7 @@ def _up(role: str) -> Callable[..., None]:
             dark=dark,
             foreground=foreground,
             accept_networks=accept_networks,
+            enrol_again=enrol_again,
         )
         bring_up(wanted, token_text)
 
@@ -138,7 +143,7 @@ def paths(instance: Instance = "default", as_json: AsJson = False) -> None:
 
 @node_app.command("revoke")
 def revoke_node(name: str, realm: Realm = None, admin_token: AdminToken = None) -> None:
-    """Cut a node (by name or id) off: no credential, no edges, not in the next snapshot."""
+    """Cut a node (by name or id) off for good: no credential, no edges; its identity does not come back."""
     api = connect(admin_token)
     found = [
         node

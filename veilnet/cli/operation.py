@@ -125,6 +125,8 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 
 def _body_fields(kind: Any) -> dict[str, Any]:
+    if get_origin(kind) in {Union, types.UnionType}:  # a body that may be left out
+        kind = next(part for part in get_args(kind) if part is not type(None))
     return get_type_hints(kind, include_extras=True)
 
 

@@ -237,6 +237,10 @@ class MemberOut(TypedDict):
     created_at: str
 
 
+class NodeExpiry(TypedDict):
+    expires_at: NotRequired[str | None]
+
+
 class NodeOut(TypedDict):
     id: str
     realm_id: str
@@ -247,13 +251,18 @@ class NodeOut(TypedDict):
     labels: dict[str, str]
     ipv4: str
     ipv6: str
-    state: Literal["pending", "active", "revoked"]
+    state: Literal["pending", "active", "expired", "revoked"]
+    draining: bool
+    ephemeral: bool
     connected: bool
     certificate_expires_at: str
     descriptor_expires_at: str
     created_at: str
     last_seen_at: str | None
     approved_at: str | None
+    expires_at: str | None
+    expired_at: str | None
+    drained_at: str | None
     revoked_at: str | None
 
 
@@ -530,6 +539,7 @@ class TokenCreate(TypedDict):
     node_name: NotRequired[str | None]
     usage_limit: NotRequired[int | None]
     expires_in: NotRequired[int]
+    ephemeral: NotRequired[bool]
     requires_approval: NotRequired[bool]
     auto_taints: NotRequired[list[str]]
     allowed_cidrs: NotRequired[list[str]]
@@ -543,6 +553,7 @@ class TokenCreated(TypedDict):
     usage_limit: int | None
     used: int
     state: Literal["usable", "spent", "expired", "revoked"]
+    ephemeral: bool
     requires_approval: bool
     auto_taints: list[str]
     allowed_cidrs: list[str]
@@ -560,6 +571,7 @@ class TokenOut(TypedDict):
     usage_limit: int | None
     used: int
     state: Literal["usable", "spent", "expired", "revoked"]
+    ephemeral: bool
     requires_approval: bool
     auto_taints: list[str]
     allowed_cidrs: list[str]
@@ -999,8 +1011,9 @@ class Api:
         self,
         *,
         realm: str | None = None,
-        state: Literal["pending", "active", "revoked"] | None = None,
+        state: Literal["pending", "active", "expired", "revoked"] | None = None,
         taint: str | None = None,
+        draining: bool | None = None,
         q: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
@@ -1015,12 +1028,31 @@ class Api:
                 "realm": realm,
                 "state": state,
                 "taint": taint,
+                "draining": draining,
                 "q": q,
                 "limit": limit,
                 "cursor": cursor,
                 "fields": fields,
             },
             headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def drain_guardian(self, node_id: str, *, idempotency_key: str | None = None) -> NodeOut:
+        """As `drain_node`, for whoever runs relays and administers nothing else."""
+        found: NodeOut = self._transport.call(
+            "POST",
+            f"/api/v1/guardians/{self._transport.quoted(node_id)}:drain",
+            headers={"Idempotency-Key": idempotency_key},
+        )
+        return found
+
+    def undrain_guardian(self, node_id: str, *, idempotency_key: str | None = None) -> NodeOut:
+        """Undrain Guardian"""
+        found: NodeOut = self._transport.call(
+            "POST",
+            f"/api/v1/guardians/{self._transport.quoted(node_id)}:undrain",
+            headers={"Idempotency-Key": idempotency_key},
         )
         return found
 
@@ -1123,8 +1155,9 @@ class Api:
         self,
         *,
         realm: str | None = None,
-        state: Literal["pending", "active", "revoked"] | None = None,
+        state: Literal["pending", "active", "expired", "revoked"] | None = None,
         taint: str | None = None,
+        draining: bool | None = None,
         q: str | None = None,
         role: Literal["guardian", "conflux"] | None = None,
         limit: int | None = None,
@@ -1140,6 +1173,7 @@ class Api:
                 "realm": realm,
                 "state": state,
                 "taint": taint,
+                "draining": draining,
                 "q": q,
                 "role": role,
                 "limit": limit,
@@ -1171,23 +1205,11 @@ class Api:
         )
         return found
 
-    def approve_node(self, node_id: str, *, idempotency_key: str | None = None) -> NodeOut:
-        """Let a pending node in."""
-        found: NodeOut = self._transport.call(
-            "POST",
-            f"/api/v1/nodes/{self._transport.quoted(node_id)}/approve",
-            headers={"Idempotency-Key": idempotency_key},
+    def delete_node(self, node_id: str, *, if_match: str) -> None:
+        """Revoke it, if it is not, and take it out of every list. The audit keeps what it was."""
+        self._transport.call(
+            "DELETE", f"/api/v1/nodes/{self._transport.quoted(node_id)}", headers={"If-Match": if_match}
         )
-        return found
-
-    def revoke_node(self, node_id: str, *, idempotency_key: str | None = None) -> NodeOut:
-        """Revoke Node"""
-        found: NodeOut = self._transport.call(
-            "POST",
-            f"/api/v1/nodes/{self._transport.quoted(node_id)}/revoke",
-            headers={"Idempotency-Key": idempotency_key},
-        )
-        return found
 
     def get_node_taints(
         self, node_id: str, *, fields: str | None = None, if_none_match: str | None = None
@@ -1209,6 +1231,64 @@ class Api:
             headers={"If-Match": if_match},
             body=body,
             media="application/json",
+        )
+        return found
+
+    def approve_node(self, node_id: str, *, idempotency_key: str | None = None) -> NodeOut:
+        """Let a pending node in."""
+        found: NodeOut = self._transport.call(
+            "POST",
+            f"/api/v1/nodes/{self._transport.quoted(node_id)}:approve",
+            headers={"Idempotency-Key": idempotency_key},
+        )
+        return found
+
+    def drain_node(self, node_id: str, *, idempotency_key: str | None = None) -> NodeOut:
+        """A Guardian takes no new circuits; those that it has go on until they are idle."""
+        found: NodeOut = self._transport.call(
+            "POST",
+            f"/api/v1/nodes/{self._transport.quoted(node_id)}:drain",
+            headers={"Idempotency-Key": idempotency_key},
+        )
+        return found
+
+    def expire_node(
+        self, node_id: str, body: NodeExpiry | None | None = None, *, idempotency_key: str | None = None
+    ) -> NodeOut:
+        """Its credential and certificate end, now or at `expires_at`, until it is renewed or enrols"""
+        found: NodeOut = self._transport.call(
+            "POST",
+            f"/api/v1/nodes/{self._transport.quoted(node_id)}:expire",
+            headers={"Idempotency-Key": idempotency_key},
+            body=body,
+            media="application/json",
+        )
+        return found
+
+    def renew_node(self, node_id: str, *, idempotency_key: str | None = None) -> NodeOut:
+        """Let an expired node, or one whose credential has lapsed, back in as it was; also takes `ex"""
+        found: NodeOut = self._transport.call(
+            "POST",
+            f"/api/v1/nodes/{self._transport.quoted(node_id)}:renew",
+            headers={"Idempotency-Key": idempotency_key},
+        )
+        return found
+
+    def revoke_node(self, node_id: str, *, idempotency_key: str | None = None) -> NodeOut:
+        """Cut it off for good: its identity does not come back, its name and addresses are free."""
+        found: NodeOut = self._transport.call(
+            "POST",
+            f"/api/v1/nodes/{self._transport.quoted(node_id)}:revoke",
+            headers={"Idempotency-Key": idempotency_key},
+        )
+        return found
+
+    def undrain_node(self, node_id: str, *, idempotency_key: str | None = None) -> NodeOut:
+        """Undrain Node"""
+        found: NodeOut = self._transport.call(
+            "POST",
+            f"/api/v1/nodes/{self._transport.quoted(node_id)}:undrain",
+            headers={"Idempotency-Key": idempotency_key},
         )
         return found
 

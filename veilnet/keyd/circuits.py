@@ -21,7 +21,7 @@ from veilnet.keyd.store import Kind, Record
 from veilnet.protocol.errors import LocalError, Reason, RemoteError
 from veilnet.protocol.handshake import Mode, parse_kind
 from veilnet.protocol.knock import KnockSchedule, open_body, seal_body
-from veilnet.protocol.messages import Created, Destroy, Extend, Extended, Message, Refused
+from veilnet.protocol.messages import Created, Destroy, Extend, Extended, Message, Refusal, Refused
 from veilnet.protocol.session import Session
 
 _serial = count()
@@ -138,7 +138,9 @@ class Circuits:
 
     def _extended(self, circuit: Circuit, answer: object) -> None:
         if not isinstance(answer, Extended):
-            self.fail(circuit, "circuit_refused", circuit.path[circuit.at + 1])
+            # CI6
+            drained = isinstance(answer, Refused) and answer.reason == Refusal.DRAINING
+            self.fail(circuit, "circuit_refused", circuit.path[circuit.at + (not drained)])
             return
         self._drop_session(circuit)
         circuit.at += 1

@@ -213,6 +213,11 @@ class Core:
         node = self.directory.nodes.get(self.own.node_id)
         return node is not None and role in node.roles
 
+    def drained(self) -> bool:
+        """Whether the realm wants no new circuits through us."""
+        node = self.directory.nodes.get(self.own.node_id)
+        return node is not None and node.draining
+
     def count(self, reason: str) -> None:
         self.counters[reason] += 1
 

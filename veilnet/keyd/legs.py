@@ -118,6 +118,9 @@ class Legs:
             return Refusal.BAD_LABEL
         if not self._core.serves("guardian") or node in (self._core.own.node_id, leg.link.peer):
             return Refusal.POLICY
+        if self._core.drained():
+            # CI6
+            return Refusal.DRAINING
         if self._core.node(node) is None:
             return Refusal.UNKNOWN_NODE
         return None if self._core.may_link(node) else Refusal.POLICY

@@ -96,6 +96,8 @@ class NodeView:
     """Behind the node, as the realm has approved them (docs/networks.md)."""
     serial: int = 0
     """Of the descriptor: a higher one may bring other keys and endpoints."""
+    draining: bool = False
+    """The realm wants no new circuit through it."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ class Directory:
         return {node_id: frozenset(others) for node_id, others in found.items()}
 
 
-def node_view(certificate: Certificate, descriptor: Descriptor) -> NodeView:
+def node_view(certificate: Certificate, descriptor: Descriptor, *, draining: bool = False) -> NodeView:
     return NodeView(
         node_id=certificate.node,
         name=certificate.name,
@@ -170,6 +172,7 @@ def node_view(certificate: Certificate, descriptor: Descriptor) -> NodeView:
         worn=certificate.taints if descriptor.taints is None else certificate.taints & descriptor.taints,
         networks=certificate.networks,
         serial=descriptor.serial,
+        draining=draining,
     )
 
 

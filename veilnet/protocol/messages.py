@@ -29,6 +29,7 @@ class Refusal(IntEnum):
     POLICY = 4
     TIMEOUT = 5
     BAD_LABEL = 6
+    DRAINING = 7
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 """Path choice over the directory's topology: which Guardians a circuit goes through.
 
 Pure: the same directory, ends and penalties give the same path. Edges are undirected; every node between the ends is a
-Guardian; no node is passed twice.
+Guardian that is not being drained; no node is passed twice.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import heapq
 from collections.abc import Mapping
 from typing import Final
 
-from veilnet.protocol.directory import Directory
+from veilnet.protocol.directory import Directory, NodeView
 
 MAX_GUARDIANS: Final = 6
 MAX_VISITS: Final = 20_000
@@ -64,8 +64,13 @@ def _steps(directory: Directory, path: Path, dst: bytes) -> list[bytes]:
     return [
         node
         for node in directory.neighbours(path[-1])
-        if node not in path and (node == dst or (room and "guardian" in directory.nodes[node].roles))
+        if node not in path and (node == dst or (room and _relays(directory.nodes[node])))
     ]
+
+
+def _relays(node: NodeView) -> bool:
+    # CI6
+    return "guardian" in node.roles and not node.draining
 
 
 def _tie(src: bytes, dst: bytes, node: bytes) -> int:

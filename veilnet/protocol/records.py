@@ -71,6 +71,8 @@ class Entry:
     descriptor: str = ""
     edges: frozenset[bytes] = frozenset()
     until: int | None = None
+    draining: bool = False
+    """No new circuit should go through it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,8 @@ def sign_entry(entry: Entry, realm: bytes, ca_key: MLDSA65PrivateKey) -> Envelop
     else:
         document["cert"], document["descriptor"] = entry.certificate, entry.descriptor
         document["edges"] = sorted(node.hex() for node in entry.edges)
+        if entry.draining:  # only then: who does not know the field refuses it
+            document["draining"] = True
     return sign_document(document, ca_key, ENTRY_CONTEXT)
 
 
@@ -244,7 +248,10 @@ def _entry(envelope: Envelope, trust: Trust) -> Entry:
         entry = Entry(node, version, issued, until=fields.integer("until"))
     else:
         edges = frozenset(read_id(item, "edge") for item in fields.array("edges", EDGES_MAX))
-        entry = Entry(node, version, issued, fields.text("cert"), fields.text("descriptor"), edges)
+        draining = fields.has("draining") and fields.take("draining")
+        if type(draining) is not bool:
+            raise MalformedDocument("entry: draining is not true or false")
+        entry = Entry(node, version, issued, fields.text("cert"), fields.text("descriptor"), edges, draining=draining)
     fields.end()
     return entry
 

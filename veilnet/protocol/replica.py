@@ -202,7 +202,7 @@ class Replica:
             return held[1]
         if record.certificate is None or record.descriptor is None:
             raise MalformedDocument("record of a node that is gone")
-        view = node_view(record.certificate, record.descriptor)
+        view = node_view(record.certificate, record.descriptor, draining=record.entry.draining)
         self._views[record.entry.node] = record, view
         return view
 

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import UTC, date, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -31,6 +34,7 @@ from veilnet.api.platform.rate_limit import Rate, RateSettings
 from veilnet.api.platform.roles import ALLOWED, Grant, Resource, Role
 from veilnet.api.platform.routing import PlatformRoute
 
+TODAY = datetime.now(UTC).date()
 NOT_API = {"/oauth2/token", "/.well-known/oauth-authorization-server", "/livez", "/openapi.json", "/node/channel"}
 
 
@@ -138,8 +142,11 @@ async def test_rule_3_problems_everywhere(world: World) -> None:
             check_problem(await send(world, route, good, json=None, content=b"a=b"), 415, route)
             check_problem(await send(world, route, good, kind, json=None, content=b"[]"), 422, route)
         if "{" in route.path:
-            at = next(place for place, part in enumerate(route.path.removeprefix(PREFIX).split("/")) if "{" in part)
-            path = PREFIX + good.path.replace(good.path.split("/")[at], "%00", 1)
+            at, part = next(
+                (place, part) for place, part in enumerate(route.path.removeprefix(PREFIX).split("/")) if "{" in part
+            )
+            named = good.path.split("/")[at].removesuffix(part.rpartition("}")[2])
+            path = PREFIX + good.path.replace(named, "%00", 1)
             answer = await world.master.client.request(
                 route.method, path, headers={**credentials(world, route), "If-Match": "*"}, json=good.body,
                 params=good.query)  # fmt: skip
@@ -260,7 +267,7 @@ async def test_rule_9_every_wrong_credential(world: World) -> None:
 
 
 def _any_path(route: Route) -> str:
-    return "/".join("x" if part.startswith("{") else part for part in route.path.removeprefix(PREFIX).split("/"))
+    return re.sub(r"{\w+}", "x", route.path.removeprefix(PREFIX))
 
 
 async def test_rule_9_nothing_leaks_across_realms(world: World) -> None:
@@ -351,3 +358,31 @@ async def test_rule_13_rates(master: Master) -> None:
                 response = await client.request(route.method, path, headers=headers, json={})
             assert check_problem(response, 429, route)["code"] == "rate-limited"
             assert int(response.headers["retry-after"]) >= 1
+
+
+async def test_rule_13_deprecated_routes_say_when_they_end(world: World) -> None:
+    """RFC 9745 and RFC 8594, on answers and on refusals; half a year at least is left to change over."""
+    seen = 0
+    for route in of(world):
+        good = await sample(world, route)
+        headers = (await send(world, route, good)).headers
+        refused = (await send(world, route, good, params={**good.query, "nonsense": "1"})).headers
+        if not route.document.get("deprecated"):
+            assert not {"deprecation", "sunset"} & {*headers, *refused}, route
+            continue
+        seen += 1
+        since, sunset = (date.fromisoformat(route.document[name]) for name in ("x-deprecated-since", "x-sunset"))
+        assert sunset - since >= timedelta(days=180), route
+        for found in (headers, refused):
+            assert found["deprecation"] == f"@{int(datetime(*since.timetuple()[:3], tzinfo=UTC).timestamp())}"
+            assert parsedate_to_datetime(found["sunset"]).date() == sunset, route
+            successor = re.fullmatch(r'<([^>]*)>; rel="successor-version"', found["link"])
+            assert successor and successor[1].startswith(f"{PREFIX}/nodes/nod_"), route
+        successors = [other for other in of(world) if other.path == route.document["x-successor"]]
+        assert [other.method for other in successors] == [route.method], route
+    assert seen >= 2
+
+
+async def test_rule_13_a_deprecated_route_goes_when_its_time_has_come(world: World) -> None:
+    late = [route for route in of(world) if date.fromisoformat(route.document.get("x-sunset", "9999-01-01")) <= TODAY]
+    assert late == [], "their sunset has passed: remove them"

@@ -167,6 +167,7 @@ Maker = Callable[[World], Awaitable[str]]
 # What stands in a path behind the last of these parts; the longest that fits counts.
 PATHS: Final[dict[str, Maker]] = {
     "/nodes/{node_id}": World.node,
+    "/guardians/{node_id}": World.node,
     "/enrolment-tokens/{token_id}": World.enrolment_token,
     "/api-tokens/{token_id}": World.api_token,
     "/whoami/tokens/{token_id}": World.api_token,
@@ -226,6 +227,7 @@ BODIES: Final[dict[str, Callable[[World], Any]]] = {
     "put_descriptor": lambda world: world.identity.descriptor(
         serial=next(world.count) + 1000, now=world.master.clock.now
     ),
+    "expire_node": lambda _: {"expires_at": None},
     "update_node": lambda _: {"labels": {"rack": "7"}},
     "create_user": lambda world: {"name": world.name()},
     "update_user": lambda world: {"name": world.name()},

@@ -121,4 +121,7 @@ async def node_of(session: AsyncSession, text: str) -> Caller:
         raise Unauthorized("unauthorized", REFUSED)
     if row.revoked_at is not None:
         raise Forbidden("node-revoked", f"node {row.name} was revoked; enrol it again with a new token")
+    if row.expired_at is not None:
+        remedy = f"an administrator renews it (`veilnet node renew {row.name}`), or enrol again with a new token"
+        raise Forbidden("node-expired", f"node {row.name} has expired: {remedy}")
     return row

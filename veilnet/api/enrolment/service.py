@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -12,6 +13,7 @@ from veilnet.api.context import Context
 from veilnet.api.enrolment.schemas import Enrolled, EnrolmentRequest, Joined
 from veilnet.api.errors import Conflict, Forbidden, Invalid
 from veilnet.api.ids import new_id
+from veilnet.api.nodes import lifecycle
 from veilnet.api.nodes.models import Node
 from veilnet.api.nodes.repository import NodeRepository
 from veilnet.api.nodes.service import checked_descriptor, store_descriptor
@@ -21,7 +23,7 @@ from veilnet.api.realms.repository import RealmRepository
 from veilnet.api.realms.service import ula_address
 from veilnet.api.rotation.authority import authority
 from veilnet.api.secrets import bearer, new_secret, quick_hash
-from veilnet.api.snapshots.certificates import issue_certificate
+from veilnet.api.snapshots.certificates import issue_certificate, lapsed
 from veilnet.api.tokens.models import EnrolmentToken
 from veilnet.api.tokens.service import authenticate, check_source, spend
 from veilnet.protocol.directory import DirectoryError, key_id
@@ -37,11 +39,16 @@ async def enrol(call: Call, body: EnrolmentRequest) -> Enrolled:
     await session.refresh(token)
     claim = _checked_claim(body, realm, token, now)
     node = await NodeRepository(session).by_identity(key_id(claim.key).hex())
-    if node is None:
+    if node is not None and node.realm_id != realm.id:
+        raise Conflict("name-taken", "this identity is of another realm: enrol with a new one")
+    if node is None or node.deleted_at is not None:
         spend(token, now)
-        node = await _new_node(session, context, realm, token, claim)
+        node = await _new_node(session, context, realm, token, claim, node)
     elif node.revoked_at is not None:
         raise Forbidden("node-revoked", f"node {node.name} was revoked: enrol with a new identity")
+    elif node.expired_at is not None or lapsed(node.certificate_not_after, now, context.settings.grace_seconds):
+        spend(token, now)
+        await _readmit(session, context, realm, token, node)
     elif node.token_id != token.id:
         raise Conflict("name-taken", f"this identity is already enrolled as {node.name}")
     await _take_descriptor(session, node, body, now)
@@ -61,34 +68,55 @@ def _checked_claim(body: EnrolmentRequest, realm: Realm, token: EnrolmentToken, 
     return claim
 
 
-async def _new_node(
-    session: AsyncSession, context: Context, realm: Realm, token: EnrolmentToken, claim: EnrolmentClaim
+async def _new_node(  # noqa: PLR0917 - what a node is made of
+    session: AsyncSession,
+    context: Context,
+    realm: Realm,
+    token: EnrolmentToken,
+    claim: EnrolmentClaim,
+    deleted: Node | None,
 ) -> Node:
+    """`deleted`: the row of this identity from before. It starts anew in it, so that its tombstone stays in the
+    directory until the new record outdoes it."""
     now, nodes, node_id = context.clock(), NodeRepository(session), key_id(claim.key)
     name = token.node_name or claim.name
     if await nodes.named(realm.id, name) is not None:
         raise Conflict("name-taken", f"realm {realm.name} has a node {name}: choose another name")
-    row = Node(
-        id=new_id("nod"),
-        realm_id=realm.id,
-        token_id=token.id,
-        node_id=node_id.hex(),
-        name=name,
-        roles=token.roles,
-        taints=token.auto_taints,
-        ipv4=str(free_ipv4(IPv4Network(realm.ipv4_range), await nodes.used_ipv4(realm.id))),
-        ipv6=str(ula_address(IPv6Network(realm.ipv6_prefix), node_id)),
-        public_key=base64.b64encode(claim.key).decode(),
-        certificate_serial=0,
-        descriptor_serial=0,
-        created_at=now,
-        last_seen_at=None,
-        revoked_at=None,
-        approved_at=None if token.requires_approval else now,
-    )
+    row = deleted or Node(id=new_id("nod"), certificate_serial=0, descriptor_serial=0)
+    fields: dict[str, Any] = {
+        "realm_id": realm.id,
+        "token_id": token.id,
+        "node_id": node_id.hex(),
+        "name": name,
+        "roles": token.roles,
+        "taints": token.auto_taints,
+        "labels": {},
+        "ipv4": str(free_ipv4(IPv4Network(realm.ipv4_range), await nodes.used_ipv4(realm.id))),
+        "ipv6": str(ula_address(IPv6Network(realm.ipv6_prefix), node_id)),
+        "public_key": base64.b64encode(claim.key).decode(),
+        "created_at": now,
+        "approved_at": None if token.requires_approval else now,
+        "ephemeral": token.ephemeral,
+        **dict.fromkeys(("last_seen_at", "expires_at", "expired_at", "drained_at", "revoked_at", "deleted_at")),
+    }
+    for field, value in fields.items():
+        setattr(row, field, value)
     ca = await authority(session, context.cas, realm)
     issue_certificate(row, ca, now, context.settings.certificate_seconds)
     return row
+
+
+async def _readmit(session: AsyncSession, context: Context, realm: Realm, token: EnrolmentToken, row: Node) -> None:
+    """An expired node enrols again: it keeps its name, addresses and edges, and gets what this token gives."""
+    if token.node_name not in {None, row.name}:
+        raise Conflict("name-taken", f"this identity is node {row.name}, the token is for {token.node_name}")
+    now = context.clock()
+    row.token_id, row.roles, row.taints, row.ephemeral = token.id, token.roles, token.auto_taints, token.ephemeral
+    row.approved_at = None if token.requires_approval else now
+    row.last_seen_at = now
+    await lifecycle.renew(session, row, now)
+    ca = await authority(session, context.cas, realm)
+    issue_certificate(row, ca, now, context.settings.certificate_seconds)
 
 
 async def _take_descriptor(session: AsyncSession, node: Node, body: EnrolmentRequest, now: int) -> None:

@@ -46,8 +46,22 @@ class Node(VersionedEntity):
     approved_at: Mapped[int | None]
     """None: it waits for an administrator and stands in no snapshot."""
     expires_at: Mapped[int | None]
+    """When it is to be taken out; its certificates end then at the latest."""
     expired_at: Mapped[int | None]
-    """When it was taken out because `expires_at` had passed."""
+    """When it was taken out; it keeps name, addresses and edges for when it is renewed."""
     drained_at: Mapped[int | None]
+    """From then on no new circuit goes through it."""
+    deleted_at: Mapped[int | None]
+    """From then on no list shows it. The row goes once nobody can hold a valid certificate of it."""
     ephemeral: Mapped[bool] = mapped_column(default=False)
+    """Deleted when it has been away for `ephemeral_seconds`."""
     labels: Mapped[dict[str, str]] = mapped_column(JSON, default=dict)
+
+    @property
+    def is_member(self) -> bool:
+        """Whether others are told of it: as `MEMBER`."""
+        return self.approved_at is not None and self.revoked_at is None and self.expired_at is None
+
+
+MEMBER = (Node.approved_at.is_not(None), Node.revoked_at.is_(None), Node.expired_at.is_(None))
+"""The nodes that other nodes are told of."""

@@ -7,13 +7,14 @@ from sqlalchemy import Select, String, bindparam, cast, select, update
 from sqlalchemy.orm import defer
 
 from veilnet.api.db import Repository
-from veilnet.api.nodes.models import Node
+from veilnet.api.nodes.models import MEMBER, Node
 from veilnet.api.nodes.schemas import NodeFilter
 from veilnet.api.platform.roles import RealmIds
 
 _STATES: Final = {
-    "pending": (Node.revoked_at.is_(None), Node.approved_at.is_(None)),
-    "active": (Node.revoked_at.is_(None), Node.approved_at.is_not(None)),
+    "pending": (Node.revoked_at.is_(None), Node.expired_at.is_(None), Node.approved_at.is_(None)),
+    "active": MEMBER,
+    "expired": (Node.revoked_at.is_(None), Node.expired_at.is_not(None)),
     "revoked": (Node.revoked_at.is_not(None),),
 }
 
@@ -27,7 +28,9 @@ class Caller(NamedTuple):
     name: str
     credential_hash: str
     certificate_not_after: int
+    ephemeral: bool
     revoked_at: int | None
+    expired_at: int | None
 
 
 class Described(NamedTuple):
@@ -39,6 +42,7 @@ class Described(NamedTuple):
     descriptor_serial: int
     descriptor_expires: int
     revoked_at: int | None
+    expired_at: int | None
 
 
 _TABLE: Final = Node.metadata.tables["nodes"]  # without the ORM: what a Master does most
@@ -56,13 +60,17 @@ class NodeRepository(Repository[Node]):
         return query if realm_id is None else query.where(Node.realm_id == realm_id)
 
     def filtered(self, realms: RealmIds, filters: NodeFilter) -> Select[Node]:
-        query = self.all() if realms is None else self.all().where(Node.realm_id.in_(realms))
+        query = self.all().where(Node.deleted_at.is_(None))
+        if realms is not None:
+            query = query.where(Node.realm_id.in_(realms))
         if filters.role is not None:
             query = query.where(cast(Node.roles, String).contains(f'"{filters.role}"'))
         if filters.state is not None:
             query = query.where(*_STATES[filters.state])
         if filters.taint is not None:
             query = query.where(cast(Node.taints, String).contains(f'"{filters.taint}"', autoescape=True))
+        if filters.draining is not None:
+            query = query.where(Node.drained_at.is_not(None) if filters.draining else Node.drained_at.is_(None))
         if filters.q is not None:
             query = query.where(Node.name.contains(filters.q, autoescape=True))
         return query

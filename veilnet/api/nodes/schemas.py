@@ -5,12 +5,13 @@ from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field
 
 from veilnet.api.schemas import Body, Out
 
-NodeState = Literal["pending", "active", "revoked"]
-"""`pending`: enrolled with a token that asks for approval, and unknown to every other node."""
+NodeState = Literal["pending", "active", "expired", "revoked"]
+"""`pending`: enrolled with a token that asks for approval, and unknown to every other node. `expired`: out until it is
+renewed or enrols again."""
 NodeRole = Literal["guardian", "conflux"]
 
 
@@ -20,6 +21,7 @@ class GuardianFilter(BaseModel):
     realm: Annotated[str | None, Field(max_length=64)] = None
     state: NodeState | None = None
     taint: Annotated[str | None, Field(max_length=64, pattern=r"^[a-z0-9._-]+$")] = None
+    draining: bool | None = None
     q: Annotated[str | None, Field(max_length=64)] = None
 
 
@@ -38,12 +40,17 @@ class NodeOut(Out):
     ipv4: IPv4Address
     ipv6: IPv6Address
     state: NodeState
+    draining: bool
+    ephemeral: bool
     connected: bool
     certificate_expires_at: datetime
     descriptor_expires_at: datetime
     created_at: datetime
     last_seen_at: datetime | None
     approved_at: datetime | None
+    expires_at: datetime | None
+    expired_at: datetime | None
+    drained_at: datetime | None
     revoked_at: datetime | None
 
 
@@ -61,6 +68,12 @@ class NodePatch(Body):
     """A label of null goes."""
 
     labels: Annotated[dict[LabelKey, LabelValue | None], Field(max_length=64)] | None = None
+
+
+class NodeExpiry(Body):
+    """null, or a time that has passed: at once."""
+
+    expires_at: AwareDatetime | None = None
 
 
 class DescriptorOut(Out):

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -9,76 +10,60 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from veilnet.api.db import note_change
 from veilnet.api.errors import Conflict, Forbidden, Invalid, NotFound
 from veilnet.api.hub import Hub
+from veilnet.api.nodes import lifecycle
+from veilnet.api.nodes.lifecycle import locked_node, visible_node
 from veilnet.api.nodes.models import Node
 from veilnet.api.nodes.repository import NodeRepository
-from veilnet.api.nodes.schemas import DescriptorOut, NodeConfig, NodeOut, NodePatch, NodeState
+from veilnet.api.nodes.schemas import DescriptorOut, NodeConfig, NodeExpiry, NodeOut, NodePatch, NodeState
 from veilnet.api.platform.call import Call
 from veilnet.api.platform.merge_patch import patched
-from veilnet.api.realms.repository import RealmRepository
 from veilnet.api.schemas import SignedDocument
 from veilnet.api.snapshots.repository import DirectoryRepository
-from veilnet.api.topology.repository import EdgeRepository
 from veilnet.protocol.directory import Descriptor, DirectoryError, verify_descriptor
 
 DESCRIPTOR_SECONDS_MAX: Final = 31 * 86400
+Step = Callable[[AsyncSession, Node, int], Awaitable[None]]
+"""A step of `lifecycle`: session, locked row, unix seconds."""
 
 
-async def get_node(session: AsyncSession, row_id: str) -> Node:
-    row = await NodeRepository(session).by_id(row_id)
-    if row is None:
-        raise NotFound("node", row_id)
-    return row
-
-
-async def visible_node(call: Call, row_id: str) -> Node:
-    """The node, if the caller may do there what this route does."""
-    row = await get_node(call.session, row_id)
-    call.check_realm(row.realm_id, "node", row_id)
-    return row
-
-
-async def node_to_change(call: Call, row_id: str) -> Node:
-    """The same, locked: its own descriptors and certificates change the row at any time."""
-    row = await NodeRepository(call.session).locked(row_id)
-    if row is None:
-        raise NotFound("node", row_id)
-    call.check_realm(row.realm_id, "node", row_id)
-    return row
-
-
-async def cut_off(call: Call, row: Node) -> None:
-    """Its credential stops working, its edges go, and nodes are told to forget it."""
-    if row.revoked_at is not None:
-        return
-    row.revoked_at = call.now
-    await EdgeRepository(call.session).remove_of(row.id)
-    await RealmRepository(call.session).bump(row.realm_id)
-    call.emit("node.revoked", row.realm_id, row.id, {"name": row.name, "node_id": row.node_id})
-
-
-async def revoke_node(call: Call, row_id: str) -> NodeOut:
-    row = await node_to_change(call, row_id)
+async def act(call: Call, row_id: str, step: Step) -> NodeOut:
+    """One step of a node's life; twice is the same as once."""
+    row = await locked_node(call, row_id)
     before = node_out(row, call.context.hub)
-    await cut_off(call, row)
+    await step(call.session, row, call.now)
     return _changed(call, row, before)
 
 
-async def approve_node(call: Call, row_id: str) -> NodeOut:
-    """From now on others learn of it. Approving twice is the same as once."""
-    row = await node_to_change(call, row_id)
-    if row.revoked_at is not None:
-        raise Conflict("node-revoked", f"node {row.name} was revoked: it enrols again with a new identity")
+async def expire_node(call: Call, row_id: str, body: NodeExpiry | None) -> NodeOut:
+    return await act(call, row_id, expiring(body))
+
+
+def expiring(body: NodeExpiry | None) -> Step:
+    at = None if body is None or body.expires_at is None else int(body.expires_at.timestamp())
+
+    async def step(session: AsyncSession, row: Node, now: int) -> None:
+        await lifecycle.expire(session, row, now, at)
+
+    return step
+
+
+async def drain_guardian(call: Call, row_id: str, step: Step) -> NodeOut:
+    """For whoever runs relays only: what is no Guardian is not there."""
+    if "guardian" not in (await visible_node(call, row_id)).roles:
+        raise NotFound("guardian", row_id)
+    return await act(call, row_id, step)
+
+
+async def delete_node(call: Call, row_id: str) -> None:
+    row = await locked_node(call, row_id)
+    call.match(row)
     before = node_out(row, call.context.hub)
-    if row.approved_at is None:
-        row.approved_at = call.now
-        await call.session.flush()
-        await RealmRepository(call.session).bump(row.realm_id)
-        call.emit("node.approved", row.realm_id, row.id, {"name": row.name, "node_id": row.node_id})
-    return _changed(call, row, before)
+    await lifecycle.delete(call.session, row, call.now)
+    call.audit(row.id, row.realm_id, before)
 
 
 async def patch_node(call: Call, row_id: str, patch: NodePatch) -> NodeOut:
-    row = await node_to_change(call, row_id)
+    row = await locked_node(call, row_id)
     call.match(row)
     before = node_out(row, call.context.hub)
     row.labels = patched(NodeConfig, NodeConfig(labels=row.labels), patch).labels
@@ -96,6 +81,8 @@ def _changed(call: Call, row: Node, before: NodeOut) -> NodeOut:
 def state_of(row: Node) -> NodeState:
     if row.revoked_at is not None:
         return "revoked"
+    if row.expired_at is not None:
+        return "expired"
     return "pending" if row.approved_at is None else "active"
 
 
@@ -105,6 +92,8 @@ async def accept_descriptor(call: Call, body: SignedDocument) -> DescriptorOut:
     held = await nodes.described(row_id)
     if held is None or held.revoked_at is not None:
         raise Forbidden("node-revoked", f"node {row_id} was revoked")
+    if held.expired_at is not None:
+        raise Forbidden("node-expired", f"node {row_id} has expired")
     if body.as_json() == held.descriptor:  # a repeated request
         return _described(held.descriptor_serial, held.descriptor_expires)
     descriptor = checked_descriptor(body, base64.b64decode(held.public_key), call.now)
@@ -150,12 +139,17 @@ def node_out(row: Node, hub: Hub) -> NodeOut:
             "ipv4": row.ipv4,
             "ipv6": row.ipv6,
             "state": state_of(row),
+            "draining": row.drained_at is not None,
+            "ephemeral": row.ephemeral,
             "connected": hub.connected(row.id),
-            "certificate_expires_at": row.certificate_not_after,
+            "certificate_expires_at": min(row.certificate_not_after, row.expired_at or row.certificate_not_after),
             "descriptor_expires_at": row.descriptor_expires,
             "created_at": row.created_at,
             "last_seen_at": row.last_seen_at,
             "approved_at": row.approved_at,
+            "expires_at": row.expires_at,
+            "expired_at": row.expired_at,
+            "drained_at": row.drained_at,
             "revoked_at": row.revoked_at,
         }
     )

@@ -18,6 +18,7 @@ from veilnet.api.errors import ApiError, Forbidden, Unauthorized
 from veilnet.api.nodes.repository import Caller
 from veilnet.api.platform.principal import Principal, anonymous
 from veilnet.api.platform.roles import RealmIds, Resource, Verb, scope_name
+from veilnet.api.snapshots.certificates import lapsed
 
 Who = Literal["administrator", "node", "anybody"]
 
@@ -78,9 +79,8 @@ async def _node(context: Context, text: str, source: str) -> Principal:
 
 def _check_grace(node: Caller, context: Context) -> None:
     """A node may come late, but not for ever."""
-    late = context.clock() - node.certificate_not_after - context.settings.grace_seconds
-    if late > 0:
-        detail = f"node {node.name}'s certificate ended too long ago: revoke it and enrol the host again"
+    if lapsed(node.certificate_not_after, context.clock(), context.settings.grace_seconds):
+        detail = f"node {node.name}'s certificate ended too long ago: renew it (`veilnet node renew`) or enrol again"
         raise Forbidden("certificate-lapsed", detail)
 
 

@@ -64,12 +64,14 @@ class Call:
 
     # ---- authorisation -------------------------------------------------------------------------------------------
 
-    def check_realm(self, realm_id: str | None, what: str, name: str) -> None:
-        """Refuse a row of this realm unless the caller may do this there: 404 if it may not even read it, else 403."""
-        if self.resource is None or self.verb is None or self.principal.may(self.resource, self.verb, realm_id):
+    def check_realm(self, realm_id: str | None, what: str, name: str, verb: Verb | None = None) -> None:
+        """Refuse a row of this realm unless the caller may do this (or `verb`) there: 404 if it may not even read it,
+        else 403."""
+        verb = verb or self.verb
+        if self.resource is None or verb is None or self.principal.may(self.resource, verb, realm_id):
             return
         if self.principal.may(self.resource, Verb.READ, realm_id):
-            raise Forbidden("forbidden", f"{what} {name}: you may read it, but not {self.verb} {self.resource} there")
+            raise Forbidden("forbidden", f"{what} {name}: you may read it, but not {verb} {self.resource} there")
         raise NotFound(what, name)
 
     def check_everywhere(self) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from veilnet.api.platform.access import Rule
+from veilnet.api.platform.deprecation import Deprecation
 
 
 def _header(name: str, description: str, *, required: bool = False) -> dict[str, Any]:
@@ -13,7 +14,14 @@ def _header(name: str, description: str, *, required: bool = False) -> dict[str,
     return {"name": name, "in": "header", "required": required, "description": description, "schema": schema}
 
 
-def extra(method: str, rule: Rule, *, conditional: bool, selectable: bool) -> dict[str, Any]:
+def _ends(found: Deprecation) -> dict[str, str]:
+    return {"x-deprecated-since": found.since.isoformat(), "x-sunset": found.sunset.isoformat(),
+            "x-successor": found.successor}  # fmt: skip
+
+
+def extra(
+    method: str, rule: Rule, *, conditional: bool, selectable: bool, deprecation: Deprecation | None = None
+) -> dict[str, Any]:
     """`openapi_extra` of a route."""
     parameters = []
     if conditional:
@@ -26,4 +34,5 @@ def extra(method: str, rule: Rule, *, conditional: bool, selectable: bool) -> di
                            "required": False, "schema": schema})  # fmt: skip
     if method == "GET":
         parameters.append(_header("If-None-Match", "ETag of a known answer: 304 if it still holds"))
-    return {"x-required-scope": rule.scope, **({"parameters": parameters} if parameters else {})}
+    ends = {} if deprecation is None else _ends(deprecation)
+    return {"x-required-scope": rule.scope, **ends, **({"parameters": parameters} if parameters else {})}

@@ -19,6 +19,7 @@ from fastapi.routing import APIRoute
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from veilnet.api.context import Context
 from veilnet.api.db import read_session, write_session
@@ -27,6 +28,7 @@ from veilnet.api.idempotency.service import Attempt, in_flight, is_stored, read_
 from veilnet.api.platform.access import Rule, authorise, bearer_text, identify
 from veilnet.api.platform.body import check_body, check_text
 from veilnet.api.platform.call import Call
+from veilnet.api.platform.deprecation import Deprecation, announcing
 from veilnet.api.platform.fields import read_fields, select_fields, selectable
 from veilnet.api.platform.openapi import extra
 from veilnet.api.platform.preconditions import etag, none_match, require_if_match
@@ -66,6 +68,16 @@ class PlatformRoute(APIRoute):
     def before(self) -> Before | None:
         found: Before | None = getattr(self.endpoint, "veil_before", None)
         return found
+
+    @property
+    def deprecation(self) -> Deprecation | None:
+        found: Deprecation | None = getattr(self.endpoint, "veil_deprecation", None)
+        return found
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Also refusals say that the route is deprecated, as they are made in here."""
+        found = self.deprecation
+        await super().handle(scope, receive, send if found is None else announcing(found, scope["path_params"], send))
 
     @property
     def conditional(self) -> bool:
@@ -110,13 +122,16 @@ class Routes:
         rule: Rule | None = None,
         conditional: bool | None = None,
         before: Before | None = None,
+        deprecated: Deprecation | None = None,
         **options: Any,
     ) -> Callable[[F_], F_]:
         found = rule or self._rule or Rule("administrator", self._resource, verb or _VERBS[method])
         needs_match = method in {"PUT", "PATCH", "DELETE"} if conditional is None else conditional
 
         def register(endpoint: F_) -> F_:
-            vars(endpoint).update(veil_rule=found, veil_conditional=needs_match, veil_before=before)
+            vars(endpoint).update(
+                veil_rule=found, veil_conditional=needs_match, veil_before=before, veil_deprecation=deprecated
+            )
             answer = selectable(get_type_hints(endpoint).get("return")) if method == "GET" else None
             self.router.add_api_route(
                 path,
@@ -124,7 +139,10 @@ class Routes:
                 methods=[method],
                 operation_id=operation_id,
                 status_code=status,
-                openapi_extra=extra(method, found, conditional=needs_match, selectable=bool(answer)),
+                deprecated=deprecated is not None or None,
+                openapi_extra=extra(
+                    method, found, conditional=needs_match, selectable=bool(answer), deprecation=deprecated
+                ),
                 **options,
             )
             return endpoint

@@ -8,9 +8,9 @@ import asyncio
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from veilnet.api.errors import Invalid, NotFound
+from veilnet.api.nodes.lifecycle import locked_node, visible_node
 from veilnet.api.nodes.models import Node
 from veilnet.api.nodes.repository import NodeRepository
-from veilnet.api.nodes.service import node_to_change, visible_node
 from veilnet.api.platform.call import Call
 from veilnet.api.policies.impact import impact
 from veilnet.api.policies.models import RealmPolicy
@@ -107,7 +107,7 @@ async def show_taints(call: Call, row_id: str) -> NodeTaints:
 
 async def replace_taints(call: Call, row_id: str, body: NodeTaints) -> NodeTaints:
     """Signed into a new certificate at once."""
-    row = await node_to_change(call, row_id)
+    row = await locked_node(call, row_id)
     call.match(row)
     before = NodeTaints(taints=row.taints)
     row.taints = sorted(set(body.taints))

@@ -22,7 +22,7 @@ NEVER = 2**62
 def issue_certificate(row: Node, authority: Authority, now: int, seconds: int) -> None:
     """A new certificate for the node's key, with the next serial."""
     row.certificate_serial += 1
-    row.certificate_not_after = now + seconds
+    row.certificate_not_after = now + seconds if row.expires_at is None else min(now + seconds, row.expires_at)
     certificate = Certificate(
         realm=authority.realm,
         node=bytes.fromhex(row.node_id),
@@ -41,12 +41,20 @@ def issue_certificate(row: Node, authority: Authority, now: int, seconds: int) -
 
 def renew_at(row: Node, now: int, seconds: int) -> int:
     """When half of a certificate's life is over: early enough for a node that is often away."""
-    return NEVER if row.descriptor_expires <= now else row.certificate_not_after - seconds // 2
+    if row.descriptor_expires <= now or row.certificate_not_after == row.expires_at:
+        return NEVER
+    return row.certificate_not_after - seconds // 2
+
+
+def lapsed(certificate_not_after: int, now: int, grace: int) -> bool:
+    """Whether it was away for so long that its credential no longer counts."""
+    return now > certificate_not_after + grace
 
 
 def is_due(row: Node, authority: Authority, now: int, seconds: int) -> bool:
     """Whether the certificate no longer says what it should, is another key's, or is old."""
-    if row.certificate["key"] != authority.signer or not _says(row, now):
+    outlives = row.expires_at is not None and row.certificate_not_after > row.expires_at
+    if row.certificate["key"] != authority.signer or outlives or not _says(row, now):
         return True
     return now >= renew_at(row, now, seconds)
 

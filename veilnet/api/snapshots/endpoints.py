@@ -126,7 +126,7 @@ async def _read_until_closed(socket: WebSocket, channel: Channel) -> None:
 async def _is_revoked(context: Context, row_id: str) -> bool:
     async with read_session(context.engine) as session:
         row = await NodeRepository(session).by_id(row_id)
-    return row is None or row.revoked_at is not None
+    return row is None or row.revoked_at is not None or row.expired_at is not None
 
 
 async def _touch(context: Context, row_id: str) -> None:

@@ -123,9 +123,7 @@ class _Batch:
         node_ids = {row.id for row in rows}
         held, neighbours = await self._directory.records(node_ids), await self._directory.neighbours(node_ids)
         for row in rows:
-            if row.approved_at is None:
-                continue  # nobody hears of it yet; approving it marks it as changed
-            if row.revoked_at is None:
+            if row.is_member:
                 self._sign_record(row, held.get(row.id), _listed(row, neighbours[row.id]), ca, version)
             elif (record := held.get(row.id)) is not None and not record.gone:
                 self._bury(row, record, ca, version)
@@ -138,7 +136,8 @@ class _Batch:
         cert, descriptor = read_envelope(row.certificate), read_envelope(row.descriptor)
         node_id, bound = bytes.fromhex(row.node_id), (digest(cert), digest(descriptor))
         facts = _facts(row, node_id, worn(row, descriptor), edges)
-        content = _content(ca.signer, *bound, facts)
+        draining = row.drained_at is not None
+        content = _content(ca.signer, *bound, facts, draining=draining)
         renewal = renew_at(row, self._now, self._seconds)
         if held is None:
             held = DirectoryRecord(node_id=row.id, realm_id=row.realm_id, gone=True, facts={}, content="")
@@ -150,7 +149,7 @@ class _Batch:
             held.former = [] if held.gone else _former(held, facts, version)
             held.facts, held.facts_version = facts, version
         held.version, held.content, held.signer, held.gone = version, content, ca.signer, False
-        entry = Entry(node_id, version, self._now, *bound, edges)
+        entry = Entry(node_id, version, self._now, *bound, edges, draining=draining)
         held.document = _text(record_json(sign_entry(entry, ca.realm, ca.key), cert, descriptor))
 
     def _bury(self, row: Node, held: DirectoryRecord, ca: Authority, version: int) -> None:
@@ -220,8 +219,9 @@ def worn(row: Node, descriptor: Envelope) -> frozenset[str]:
     return frozenset(row.taints) if stated is None else frozenset(row.taints) & frozenset(stated)
 
 
-def _content(signer: str, cert: str, descriptor: str, facts: dict[str, Any]) -> str:
-    return hashlib.sha256(canonical_json([signer, cert, descriptor, facts["edges"]])).hexdigest()
+def _content(signer: str, cert: str, descriptor: str, facts: dict[str, Any], *, draining: bool) -> str:
+    also = ["draining"] if draining else []
+    return hashlib.sha256(canonical_json([signer, cert, descriptor, facts["edges"], *also])).hexdigest()
 
 
 def _text(value: object) -> str:

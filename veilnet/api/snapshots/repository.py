@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from veilnet.api.nodes.models import Node
+from veilnet.api.nodes.models import MEMBER, Node
 from veilnet.api.snapshots.models import DirectoryChange, DirectoryHead, DirectoryRecord
 from veilnet.api.topology.models import Edge
 
@@ -69,8 +69,7 @@ class DirectoryRepository:
     async def unrecorded(self, realm_id: str) -> list[str]:
         """Nodes of a database that is older than this table."""
         query = select(Node.id).outerjoin(DirectoryRecord, DirectoryRecord.node_id == Node.id)
-        waiting = (Node.revoked_at.is_(None), Node.approved_at.is_not(None), DirectoryRecord.node_id.is_(None))
-        query = query.where(Node.realm_id == realm_id, *waiting)
+        query = query.where(Node.realm_id == realm_id, *MEMBER, DirectoryRecord.node_id.is_(None))
         return list(await self.session.scalars(query))
 
     async def invalidate(self, realm_id: str) -> None:
@@ -125,10 +124,11 @@ class DirectoryRepository:
         return {record.node_id: record for record in await self.session.scalars(query)}
 
     async def neighbours(self, node_ids: Collection[str]) -> dict[str, list[Neighbour]]:
-        """Row id → the nodes that an edge joins it to."""
+        """Row id → the members that an edge joins it to: no record names a node that nobody may know of."""
         found: dict[str, list[Neighbour]] = {node_id: [] for node_id in node_ids}
         for own, other in ((Edge.a_id, Edge.b_id), (Edge.b_id, Edge.a_id)):
-            query = select(own, Node.node_id, Node.roles).join(Node, Node.id == other).where(own.in_(node_ids))
+            query = select(own, Node.node_id, Node.roles).join(Node, Node.id == other)
+            query = query.where(own.in_(node_ids), *MEMBER)
             for node_id, wire_id, roles in await self.session.execute(query):
                 found[node_id].append(Neighbour(wire_id, roles))
         return found

@@ -22,6 +22,8 @@ class TokenCreate(Body):
     node_name: Label | None = None
     usage_limit: Annotated[int, Field(ge=1, le=100_000)] | None = 1
     expires_in: Annotated[int, Field(ge=60, le=365 * 86400)] = 86400
+    ephemeral: bool = False
+    """Its nodes are deleted when they have been away for the Master's `ephemeral_seconds`."""
     requires_approval: bool = False
     """Nodes wait for `POST /nodes/{id}/approve` before any other node hears of them."""
     auto_taints: Taints = Field(default_factory=list)
@@ -44,6 +46,7 @@ class TokenOut(Out):
     usage_limit: int | None
     used: int
     state: TokenState
+    ephemeral: bool
     requires_approval: bool
     auto_taints: list[str]
     allowed_cidrs: list[str]

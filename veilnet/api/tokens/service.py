@@ -8,8 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from veilnet.api.errors import Forbidden, NotFound, Unauthorized
 from veilnet.api.ids import new_id
+from veilnet.api.nodes import lifecycle
 from veilnet.api.nodes.repository import NodeRepository
-from veilnet.api.nodes.service import cut_off
 from veilnet.api.platform.call import Call
 from veilnet.api.realms.models import Realm
 from veilnet.api.realms.service import visible_realm
@@ -36,6 +36,7 @@ async def create_token(call: Call, body: TokenCreate) -> TokenCreated:
         expires_at=now + body.expires_in,
         created_at=now,
         revoked_at=None,
+        ephemeral=body.ephemeral,
         requires_approval=body.requires_approval,
         auto_taints=sorted(set(body.auto_taints)),
         allowed_cidrs=[str(network) for network in body.allowed_cidrs],
@@ -95,7 +96,7 @@ async def revoke_token(call: Call, token_id: str, *, disconnect: bool) -> TokenO
     row.revoked_at = row.revoked_at or call.now
     if disconnect:
         for node in await NodeRepository(call.session).of_token(row.id):
-            await cut_off(call, node)
+            await lifecycle.revoke(call.session, node, call.now)
     call.show(row)
     after = token_out(row, call.now)
     call.audit(row.id, row.realm_id, before, after)

@@ -24,5 +24,10 @@ class EdgeRepository(Repository[Edge]):
             await self.session.delete(edge)
         await self.session.flush()
 
+    async def ends_of(self, node_row_id: str) -> list[str]:
+        """Row ids of the nodes that an edge joins it to."""
+        query = select(Edge.a_id, Edge.b_id).where(or_(Edge.a_id == node_row_id, Edge.b_id == node_row_id))
+        return [a if b == node_row_id else b for a, b in await self.session.execute(query)]
+
     async def remove_of(self, node_row_id: str) -> None:
         await self.session.execute(delete(Edge).where(or_(Edge.a_id == node_row_id, Edge.b_id == node_row_id)))
