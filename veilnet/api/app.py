@@ -49,6 +49,7 @@ from veilnet.api.snapshots.feed import Feeds
 from veilnet.api.storage.upgrade import bring_up_to_date
 from veilnet.api.tokens.endpoints import routes as tokens
 from veilnet.api.topology.endpoints import routes as topology
+from veilnet.api.upkeep.service import upkeep
 from veilnet.api.webhooks.endpoints import routes as webhooks
 from veilnet.api.webhooks.sender import sending
 
@@ -91,7 +92,7 @@ def create_app(settings: MasterSettings, clock: Callable[[], int] | None = None)
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await bring_up_to_date(engine, settings.backups_dir)
-        async with listening(engine, context.hub), context.operations.running(), sending(context):
+        async with listening(engine, context.hub), context.operations.running(), sending(context), upkeep(context):
             yield
             await app.state.feeds.stop()
         await engine.dispose()

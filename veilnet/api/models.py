@@ -20,6 +20,7 @@ from veilnet.api.rotation.models import CaKey
 from veilnet.api.snapshots.models import DirectoryChange, DirectoryHead, DirectoryRecord
 from veilnet.api.tokens.models import EnrolmentToken
 from veilnet.api.topology.models import Edge
+from veilnet.api.upkeep.models import ExpiryNotice
 from veilnet.api.webhooks.models import Webhook, WebhookProgress
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "DirectoryRecord",
     "Edge",
     "EnrolmentToken",
+    "ExpiryNotice",
     "Group",
     "GroupMember",
     "IdempotencyKey",

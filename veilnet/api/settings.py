@@ -32,6 +32,8 @@ class MasterSettings(BaseModel):
     """The epoch: for so long a node counts that was revoked while others can't reach the Master."""
     grace_seconds: int = Field(default=30 * DAY, ge=0)
     """After its certificate's end, for which a node may still come back without enrolling again."""
+    ephemeral_seconds: int = Field(default=1800, ge=60)
+    """Away for so long, a node that enrolled with an ephemeral token is deleted."""
     snapshot_seconds: int = Field(default=30 * DAY, gt=0)
     """Life of a realm's head."""
     head_renew_seconds: int = Field(default=3600, gt=0)

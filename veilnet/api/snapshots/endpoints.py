@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 from typing import Annotated, Any, Final
 
 from fastapi import Query, WebSocket, WebSocketDisconnect
@@ -22,6 +23,7 @@ from veilnet.api.context import Context
 from veilnet.api.db import read_session, write_session
 from veilnet.api.deps import get_context, require_node
 from veilnet.api.errors import ApiError, error_response
+from veilnet.api.nodes.models import Node
 from veilnet.api.nodes.repository import NodeRepository
 from veilnet.api.platform.access import NODE
 from veilnet.api.platform.call import CallDep
@@ -67,9 +69,10 @@ async def channel(socket: WebSocket, since: Annotated[int, Query(ge=0)] = 0) -> 
     feed = get_feeds(socket).of(node.realm_id)
     with context.hub.online(node.id), feed.join(bytes.fromhex(node.node_id), since) as joined:
         reader = asyncio.create_task(_read_until_closed(socket, joined))
-        await _touch(context, node.id)
+        presence = _Presence(context, node)
+        await presence.note()
         try:
-            await _push(socket, context, feed, joined, node.id)
+            await _push(socket, context, feed, joined, presence)
         except (WebSocketDisconnect, RuntimeError):  # RuntimeError: sent into a connection that was just closed
             pass
         finally:
@@ -79,7 +82,25 @@ async def channel(socket: WebSocket, since: Annotated[int, Query(ge=0)] = 0) -> 
     await _touch(context, node.id)
 
 
-async def _push(socket: WebSocket, context: Context, feed: Feed, channel: Channel, row_id: str) -> None:
+class _Presence:
+    """When the node was here last. Of an ephemeral one, whose absence ends it, that is kept up to date."""
+
+    def __init__(self, context: Context, node: Node) -> None:
+        self.row_id = node.id
+        self._context = context
+        self._every = context.settings.ephemeral_seconds / 4 if node.ephemeral else math.inf
+        self._noted_at = 0
+
+    async def note(self) -> None:
+        self._noted_at = self._context.clock()
+        await _touch(self._context, self.row_id)
+
+    async def renew(self) -> None:
+        if self._context.clock() - self._noted_at >= self._every:
+            await self.note()
+
+
+async def _push(socket: WebSocket, context: Context, feed: Feed, channel: Channel, presence: _Presence) -> None:
     async for version, head, records in feed.opening(channel):
         await _send(socket, channel, version, head, records)
     while True:
@@ -91,9 +112,10 @@ async def _push(socket: WebSocket, context: Context, feed: Feed, channel: Channe
             async with asyncio.timeout(context.settings.heartbeat_seconds):
                 message = await channel.queue.get()
         except TimeoutError:
-            await _heartbeat(socket, context, feed, channel, row_id)
+            await _heartbeat(socket, context, feed, channel, presence.row_id)
         else:
             await _send(socket, channel, *message)
+        await presence.renew()
 
 
 async def _send(socket: WebSocket, channel: Channel, version: int, head: str | None, records: list[str]) -> None:
