@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from copy import copy
 from typing import Any, ClassVar, Final, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -145,6 +146,24 @@ async def write_session(engine: AsyncEngine, hub: Hub) -> AsyncIterator[AsyncSes
             done()
         for topic in topics:
             hub.notify(topic)
+
+
+@asynccontextmanager
+async def part(session: AsyncSession, *, keep: bool = True) -> AsyncIterator[None]:
+    """A part of a write session that is undone alone when it raises, or unless `keep`: rows, hooks, what was noted."""
+    noted = {key: copy(value) for key, value in session.info.items()}
+    kept = False
+    try:
+        async with session.begin_nested() as savepoint:
+            yield
+            await session.flush()
+            if not keep:
+                await savepoint.rollback()
+        kept = keep
+    finally:
+        if not kept:
+            session.info.clear()
+            session.info.update(noted)
 
 
 def before_commit(session: AsyncSession, key: str, hook: Hook) -> None:

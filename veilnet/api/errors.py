@@ -179,15 +179,13 @@ class Unavailable(ApiError):  # noqa: N818
         self.headers["Retry-After"] = str(RETRY_SECONDS)
 
 
-def problem_response(
-    status: int,
-    code: str,
-    detail: str,
-    *,
-    errors: Sequence[FieldError] = (),
-    headers: Mapping[str, str] | None = None,
-) -> JSONResponse:
-    problem = Problem(
+def problem_of(error: ApiError) -> Problem:
+    """As a document, for errors of one of several things that were asked for."""
+    return _problem(error.status, error.code, error.detail, error.errors)
+
+
+def _problem(status: int, code: str, detail: str, errors: Sequence[FieldError]) -> Problem:
+    return Problem(
         type=TYPE_PREFIX + code,
         title=TITLES[code],
         status=status,
@@ -196,6 +194,17 @@ def problem_response(
         errors=list(errors),
         trace_id=current_request_id(),
     )
+
+
+def problem_response(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    errors: Sequence[FieldError] = (),
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    problem = _problem(status, code, detail, errors)
     found = dict(headers or {})
     if status == 401:
         found.setdefault("WWW-Authenticate", "Bearer")

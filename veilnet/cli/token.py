@@ -31,6 +31,9 @@ def create(  # noqa: PLR0917 - each is an option of the command line
     name: Annotated[str | None, typer.Option("--name", help="Name that the node gets (one-off tokens).")] = None,
     uses: Annotated[int, typer.Option("--uses", min=0, help="How many nodes it may enrol; 0: any number.")] = 1,
     expires: Annotated[str, typer.Option("--expires", help="For example 15m, 24h, 7d.")] = "24h",
+    ephemeral: Annotated[
+        bool, typer.Option("--ephemeral", help="Its nodes are deleted when they have been away for half an hour.")
+    ] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the token here (0600).")] = None,
     admin_token: AdminToken = None,
     as_json: AsJson = False,
@@ -43,6 +46,7 @@ def create(  # noqa: PLR0917 - each is an option of the command line
         "node_name": name,
         "usage_limit": uses or None,
         "expires_in": seconds(expires),
+        "ephemeral": ephemeral,
     }
     created: dict[str, Any] = {**api.create_enrolment_token(body)}
     say(f"token {created['id']} until {created['expires_at']}; whoever holds it can enrol, so treat it as a password")

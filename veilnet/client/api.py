@@ -237,6 +237,34 @@ class MemberOut(TypedDict):
     created_at: str
 
 
+class NodeBatch(TypedDict):
+    items: list[NodeChange]
+
+
+class NodeBatchOut(TypedDict):
+    items: list[NodeChanged]
+    succeeded: int
+    failed: int
+    dry_run: bool
+
+
+class NodeChange(TypedDict):
+    id: str
+    action: Literal["approve", "revoke", "expire", "renew", "drain", "undrain", "delete", "taints", "labels"]
+    taints: NotRequired[list[str] | None]
+    labels: NotRequired[dict[str, Any] | None]
+    expires_at: NotRequired[str | None]
+    if_match: NotRequired[str | None]
+
+
+class NodeChanged(TypedDict):
+    id: str
+    action: Literal["approve", "revoke", "expire", "renew", "drain", "undrain", "delete", "taints", "labels"]
+    status: int
+    node: NotRequired[NodeOut | None]
+    problem: NotRequired[Problem | None]
+
+
 class NodeExpiry(TypedDict):
     expires_at: NotRequired[str | None]
 
@@ -1289,6 +1317,20 @@ class Api:
             "POST",
             f"/api/v1/nodes/{self._transport.quoted(node_id)}:undrain",
             headers={"Idempotency-Key": idempotency_key},
+        )
+        return found
+
+    def batch_nodes(
+        self, body: NodeBatch, *, dry_run: bool | None = None, idempotency_key: str | None = None
+    ) -> NodeBatchOut:
+        """Up to 500 changes, each by itself: one that is refused undoes no other, and the answer say"""
+        found: NodeBatchOut = self._transport.call(
+            "POST",
+            "/api/v1/nodes:batch",
+            query={"dry_run": dry_run},
+            headers={"Idempotency-Key": idempotency_key},
+            body=body,
+            media="application/json",
         )
         return found
 

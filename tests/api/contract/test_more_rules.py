@@ -9,6 +9,7 @@ import hmac
 import json
 import logging
 import re
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from sqlalchemy import event
 
 from tests.api.conftest import Identity, Master
 from tests.api.contract.test_rules import bearer_of, check_problem, of
-from tests.api.contract.world import PREFIX, World, all_routes, make_world, sample, send, snake
+from tests.api.contract.world import PREFIX, Sample, World, all_routes, make_world, sample, send, snake
 from veilnet.api.db import make_engine, read_session, writing_connection
 from veilnet.api.ops.app import create_ops_app
 from veilnet.api.ops.metrics import Metrics
@@ -53,6 +54,33 @@ async def test_rule_7_long_work_is_an_operation(world: World) -> None:
     ended = await world.operation()
     problem = await world.master.request("POST", f"/operations/{ended}/cancel", status=409)
     assert problem["code"] in {"operation-ended", "conflict"}, problem
+
+
+async def test_rule_7_bulk_has_a_result_for_each_and_a_dry_run(world: World) -> None:
+    """Every `:batch` of the app: up to 500 items, what is refused undoes no other, a dry run says the same."""
+    seen = 0
+    for route in of(world):
+        if not route.path.endswith(":batch"):
+            continue
+        seen += 1
+        item = (await sample(world, route)).body["items"][0]
+        body = {"items": [item, {**item, "id": "nod_none"}, item]}
+        many = await send(world, route, Sample(route.path.removeprefix(PREFIX), {"items": [item] * 501}))
+        check_problem(many, 422, route)
+        check_problem(await send(world, route, Sample(route.path.removeprefix(PREFIX), {"items": []})), 422, route)
+        wanted = Sample(route.path.removeprefix(PREFIX), body, {"dry_run": "true"})
+        path = f"/nodes/{item['id']}"
+        start, before = (await outbox(world))[-1].id, await world.master.request("GET", path)
+        tried = (await send(world, route, wanted)).json()
+        assert [one["status"] for one in tried["items"]] == [200, 404, 200] and tried["dry_run"] is True
+        assert await world.master.request("GET", path) == before and await outbox(world, start) == []
+        done = (await send(world, route, replace(wanted, query={}))).json()
+        assert [one["status"] for one in done["items"]] == [200, 404, 200] and done["dry_run"] is False
+        assert (done["succeeded"], done["failed"]) == (tried["succeeded"], tried["failed"]) == (2, 1)
+        assert done["items"][1]["problem"]["code"] == "not-found" and done["items"][1]["problem"]["trace_id"]
+        assert await world.master.request("GET", path) == done["items"][0]["node"] != before
+        assert len(await outbox(world, start)) == 1
+    assert seen == 1
 
 
 async def outbox(world: World, after: int = 0) -> list[Any]:

@@ -212,6 +212,10 @@ async def _session(world: World) -> dict[str, str]:
     return {"provider_id": provider["id"], "id_token": signer.token(now=world.master.clock.now, aud="cli")}
 
 
+async def _batch(world: World) -> dict[str, Any]:
+    return {"items": [{"id": await world.node(), "action": "drain"}]}
+
+
 async def _user(world: World) -> dict[str, str]:
     return {"user_id": await world.user()}
 
@@ -248,6 +252,7 @@ LATE_BODIES: Final[dict[str, Callable[[World], Awaitable[Any]]]] = {
     "enrol_node": _enrolment,
     "create_identity_provider": _provider,
     "create_session": _session,
+    "batch_nodes": _batch,
     "create_edge": lambda world: _both(world.node(), world.node()),
     "add_group_member": _user,
 }

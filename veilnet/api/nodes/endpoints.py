@@ -6,9 +6,18 @@ from typing import Annotated
 
 from fastapi import Query
 
-from veilnet.api.nodes import lifecycle, service
+from veilnet.api.nodes import batch, lifecycle, service
 from veilnet.api.nodes.repository import NodeRepository
-from veilnet.api.nodes.schemas import DescriptorOut, GuardianFilter, NodeExpiry, NodeFilter, NodeOut, NodePatch
+from veilnet.api.nodes.schemas import (
+    DescriptorOut,
+    GuardianFilter,
+    NodeBatch,
+    NodeBatchOut,
+    NodeExpiry,
+    NodeFilter,
+    NodeOut,
+    NodePatch,
+)
 from veilnet.api.platform.access import NODE
 from veilnet.api.platform.call import CallDep
 from veilnet.api.platform.deprecation import Deprecation
@@ -44,6 +53,15 @@ async def list_nodes(call: CallDep, page: PageDep, filters: Annotated[NodeFilter
     nodes = NodeRepository(call.session)
     query = nodes.filtered(await realm_filter(call, filters.realm), filters)
     return await paginate(call, page, nodes, query, lambda row: service.node_out(row, call.context.hub))
+
+
+@routes.post(":batch", "batch_nodes", status=200, verb=Verb.UPDATE)
+async def batch_nodes(
+    body: NodeBatch, call: CallDep, dry_run: Annotated[bool, Query(description="Tell what would happen")] = False
+) -> NodeBatchOut:
+    """Up to 500 changes, each by itself: one that is refused undoes no other, and the answer says what became of each.
+    With `dry_run` the same answer, and nothing is changed."""
+    return await batch.run(call, body, dry_run=dry_run)
 
 
 @routes.get("/{node_id}", "get_node")

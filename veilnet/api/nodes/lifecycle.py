@@ -7,6 +7,8 @@ meet end in one order or the other and never in a mixture. Callers audit. What n
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from veilnet.api.errors import Conflict, NotFound
@@ -107,6 +109,13 @@ async def delete(session: AsyncSession, row: Node, now: int) -> None:
     row.deleted_at = now
     await session.flush()
     _tell(session, row, "node.deleted", now)
+
+
+async def retaint(session: AsyncSession, row: Node, now: int, taints: Iterable[str]) -> None:
+    """Signed into a new certificate at once."""
+    row.taints = sorted(set(taints))
+    await _changed(session, row)
+    emit(session, "node.taints_changed", row.realm_id, row.id, {"taints": row.taints}, now)
 
 
 # ---- what others have to learn ---------------------------------------------------------------------------------------

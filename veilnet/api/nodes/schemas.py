@@ -3,11 +3,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field, model_validator
 
-from veilnet.api.schemas import Body, Out
+from veilnet.api.policies.schemas import Taints
+from veilnet.api.schemas import Body, Out, Problem
 
 NodeState = Literal["pending", "active", "expired", "revoked"]
 """`pending`: enrolled with a token that asks for approval, and unknown to every other node. `expired`: out until it is
@@ -74,6 +75,57 @@ class NodeExpiry(Body):
     """null, or a time that has passed: at once."""
 
     expires_at: AwareDatetime | None = None
+
+
+NodeAction = Literal["approve", "revoke", "expire", "renew", "drain", "undrain", "delete", "taints", "labels"]
+BATCH_MAX = 500
+
+
+class NodeChange(Body):
+    """One change of a batch. `taints` replaces them, `labels` is a merge patch, `expires_at` is of `expire`; `if_match`
+    is an ETag of the node, without one it is changed whatever it is."""
+
+    id: Annotated[str, Field(min_length=1, max_length=64)]
+    action: NodeAction
+    taints: Taints | None = None
+    labels: Annotated[dict[LabelKey, LabelValue | None], Field(max_length=64)] | None = None
+    expires_at: AwareDatetime | None = None
+    if_match: Annotated[str, Field(max_length=512)] | None = None
+
+    @model_validator(mode="after")
+    def _says_what_it_needs(self) -> Self:
+        for name, action in (("taints", "taints"), ("labels", "labels"), ("expires_at", "expire")):
+            given = getattr(self, name) is not None
+            if given and self.action != action:
+                raise ValueError(f"{name} belongs to the action {action}")
+            if not given and self.action == action and action != "expire":
+                raise ValueError(f"the action {action} needs {name}")
+        return self
+
+
+class NodeBatch(Body):
+    """Carried out in this order; a node may stand in it more than once."""
+
+    items: Annotated[list[NodeChange], Field(min_length=1, max_length=BATCH_MAX)]
+
+
+class NodeChanged(Out):
+    """What became of one item: `status` as a request of its own would have had it, with `node` or `problem`."""
+
+    id: str
+    action: NodeAction
+    status: int
+    node: NodeOut | None = None
+    problem: Problem | None = None
+
+
+class NodeBatchOut(Out):
+    """`items` in the order of the request."""
+
+    items: list[NodeChanged]
+    succeeded: int
+    failed: int
+    dry_run: bool
 
 
 class DescriptorOut(Out):

@@ -66,8 +66,7 @@ async def patch_node(call: Call, row_id: str, patch: NodePatch) -> NodeOut:
     row = await locked_node(call, row_id)
     call.match(row)
     before = node_out(row, call.context.hub)
-    row.labels = patched(NodeConfig, NodeConfig(labels=row.labels), patch).labels
-    call.emit("node.changed", row.realm_id, row.id, {"name": row.name})
+    relabel(call, row, patch)
     return _changed(call, row, before)
 
 
@@ -76,6 +75,11 @@ def _changed(call: Call, row: Node, before: NodeOut) -> NodeOut:
     after = node_out(row, call.context.hub)
     call.audit(row.id, row.realm_id, before, after)
     return after
+
+
+def relabel(call: Call, row: Node, patch: NodePatch) -> None:
+    row.labels = patched(NodeConfig, NodeConfig(labels=row.labels), patch).labels
+    call.emit("node.changed", row.realm_id, row.id, {"name": row.name})
 
 
 def state_of(row: Node) -> NodeState:

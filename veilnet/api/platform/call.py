@@ -101,6 +101,13 @@ class Call:
         self, subject: str, realm_id: str | None, before: BaseModel | None = None, after: BaseModel | None = None
     ) -> None:
         """Note what this mutation changed. Once per request; the entry is written even without it."""
+        assert not self.audited, "one audit entry per mutation"
+        self._record(subject, realm_id, diff(before, after))
+
+    def audit_one_of_several(
+        self, subject: str, realm_id: str | None, before: BaseModel | None = None, after: BaseModel | None = None
+    ) -> None:
+        """As `audit`, for requests that change many things: each has an entry of its own."""
         self._record(subject, realm_id, diff(before, after))
 
     def emit(self, kind: str, realm_id: str | None, subject: str, data: Mapping[str, Any] | None = None) -> None:
@@ -113,7 +120,6 @@ class Call:
             self._record(None, None, {})
 
     def _record(self, subject: str | None, realm_id: str | None, changes: dict[str, Any]) -> None:
-        assert not self.audited, "one audit entry per mutation"
         self.audited = True
         who = self.principal
         entry = AuditEvent(

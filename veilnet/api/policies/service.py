@@ -8,6 +8,7 @@ import asyncio
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from veilnet.api.errors import Invalid, NotFound
+from veilnet.api.nodes import lifecycle
 from veilnet.api.nodes.lifecycle import locked_node, visible_node
 from veilnet.api.nodes.models import Node
 from veilnet.api.nodes.repository import NodeRepository
@@ -110,13 +111,10 @@ async def replace_taints(call: Call, row_id: str, body: NodeTaints) -> NodeTaint
     row = await locked_node(call, row_id)
     call.match(row)
     before = NodeTaints(taints=row.taints)
-    row.taints = sorted(set(body.taints))
-    await call.session.flush()
-    await RealmRepository(call.session).bump(row.realm_id)
+    await lifecycle.retaint(call.session, row, call.now, body.taints)
     call.show(row)
     after = NodeTaints(taints=row.taints)
     call.audit(row.id, row.realm_id, before, after)
-    call.emit("node.taints_changed", row.realm_id, row.id, {"taints": row.taints})
     return after
 
 

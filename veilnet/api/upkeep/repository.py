@@ -52,9 +52,9 @@ class UpkeepRepository:
         query = select(Node.id, Node.realm_id).where(Node.ephemeral, Node.revoked_at.is_(None), seen <= before)
         return await self._due(query.limit(limit))
 
-    async def forgettable(self, before: int, limit: int) -> list[Due]:
-        """Deleted nodes whose last certificate, and whatever could follow it, ended before this time."""
-        query = select(Node.id, Node.realm_id).where(Node.deleted_at <= before, Node.certificate_not_after <= before)
+    async def forgettable(self, deleted: int, ended: int, limit: int) -> list[Due]:
+        """Nodes deleted before `deleted` whose last certificate ended before `ended`."""
+        query = select(Node.id, Node.realm_id).where(Node.deleted_at <= deleted, Node.certificate_not_after <= ended)
         return await self._due(query.limit(limit))
 
     async def _due(self, query: Any) -> list[Due]:

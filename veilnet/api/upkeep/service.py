@@ -64,8 +64,9 @@ class Upkeep:
         await self._each(lambda found: found.expired(now, BATCH), self._expire)
         if now - self.started_at >= limit:
             await self._each(lambda found: found.absent(now - limit, BATCH), self._remove)
-        kept = context.settings.certificate_seconds + CLOCK_SKEW + FORGET_AFTER + DAY
-        await self._each(lambda found: found.forgettable(now - kept, BATCH), self._forget)
+        ended = now - CLOCK_SKEW - FORGET_AFTER - DAY  # by then nodes have forgotten its tombstone
+        deleted = ended - context.settings.certificate_seconds
+        await self._each(lambda found: found.forgettable(deleted, ended, BATCH), self._forget)
         if self.announced_at is None or now - self.announced_at >= NOTICES_EVERY:
             await announce(context)
             self.announced_at = now
