@@ -13,7 +13,7 @@ import pytest
 
 from tests.api.conftest import START, Identity, Master, node_headers
 from tests.api.test_snapshot_route import replica_of
-from veilnet.protocol.directory import Directory
+from veilnet.protocol.directory import Directory, key_id
 from veilnet.protocol.replica import Replica
 
 
@@ -46,8 +46,8 @@ def names(directory: Directory) -> set[str]:
     return {node.name for node in directory.nodes.values()}
 
 
-async def conflux(master: Master, name: str, **token: Any) -> dict[str, Any]:
-    return await master.enrol(name, token=await master.token(roles=["conflux"], **token))
+async def conflux(master: Master, name: str, *, identity: Identity | None = None, **token: Any) -> dict[str, Any]:
+    return await master.enrol(name, token=await master.token(roles=["conflux"], **token), identity=identity)
 
 
 # ---- what others are told ------------------------------------------------------------------------------------------
@@ -55,8 +55,10 @@ async def conflux(master: Master, name: str, **token: Any) -> dict[str, Any]:
 
 async def test_no_record_names_a_node_that_waits_for_approval_or_was_revoked(master: Master) -> None:
     await master.realm()
-    ends = [await conflux(master, f"c{number}") for number in range(4)]
-    waiting = [await conflux(master, f"w{number}", requires_approval=True) for number in range(4)]
+    found = sorted((Identity() for _ in range(8)), key=lambda identity: key_id(identity.key))  # the smaller id lists
+    ends = [await conflux(master, f"c{place}", identity=identity) for place, identity in enumerate(found[:4])]
+    waiting = [await conflux(master, f"w{place}", identity=identity, requires_approval=True)
+               for place, identity in enumerate(found[4:])]  # fmt: skip
     for one in ends:
         for other in waiting:
             await master.request("POST", "/realms/lab/edges", json={"a": one["id"], "b": other["id"]}, status=201)

@@ -23,8 +23,7 @@ from veilnet.api.context import Context
 from veilnet.api.db import read_session, write_session
 from veilnet.api.deps import get_context, require_node
 from veilnet.api.errors import ApiError, error_response
-from veilnet.api.nodes.models import Node
-from veilnet.api.nodes.repository import NodeRepository
+from veilnet.api.nodes.repository import Caller, NodeRepository
 from veilnet.api.platform.access import NODE
 from veilnet.api.platform.call import CallDep
 from veilnet.api.platform.routing import Routes
@@ -85,7 +84,7 @@ async def channel(socket: WebSocket, since: Annotated[int, Query(ge=0)] = 0) -> 
 class _Presence:
     """When the node was here last. Of an ephemeral one, whose absence ends it, that is kept up to date."""
 
-    def __init__(self, context: Context, node: Node) -> None:
+    def __init__(self, context: Context, node: Caller) -> None:
         self.row_id = node.id
         self._context = context
         self._every = context.settings.ephemeral_seconds / 4 if node.ephemeral else math.inf
