@@ -36,7 +36,12 @@ AllowGeneric = Annotated[
 ]
 Dark = Annotated[bool, typer.Option("--dark", help="Drop strangers' datagrams on our ports.")]
 AcceptNetworks = Annotated[
-    bool, typer.Option("--accept-networks", help="Conflux: route approved networks behind other nodes to them.")
+    bool,
+    typer.Option(
+        "--accept-networks",
+        envvar="VEILNET_ACCEPT_NETWORKS",
+        help="Conflux: route approved networks behind other nodes to them.",
+    ),
 ]
 Foreground = Annotated[bool, typer.Option("--foreground", help="Stay; for service managers.")]
 EnrolAgain = Annotated[

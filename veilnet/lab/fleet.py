@@ -82,8 +82,10 @@ class Fleet:
         return VEILNET
 
     def nics(self, node: Node) -> list[str]:
-        """The options that name a member's NICs."""
-        return [word for far in self.topology.neighbours(node.name) for word in ("--nic", nic(far))]
+        """The options that name a member's NICs: what leads to hosts alone is no underlay."""
+        hosts = {name for name, other in self.topology.nodes.items() if other.role == "host"}
+        fars = [far for far in self.topology.neighbours(node.name) if far not in hosts]
+        return [word for far in fars for word in ("--nic", nic(far))]
 
     def admin(self, *arguments: str) -> str:
         return self.veilnet(self.topology.master.name, *arguments, "--admin-token", f"@{self._admin}")
