@@ -138,7 +138,7 @@ async def test_what_is_not_committed_is_not_told(master: Master) -> None:
 async def test_a_filter_that_lets_nothing_through_still_tells_how_far_it_is(master: Master) -> None:
     await say(master, *["a.b"] * 5)
     async with write_session(master.context.engine, master.context.hub) as session:
-        await OutboxRepository(session).forget(master.clock.now + 1)
+        await OutboxRepository(session).forget(master.clock.now + 1, 100)
     await say(master, "a.b")
     assert await service.start_of(master.context, 5) == 5
     stream = service.follow(master.context, 5, Filter(None, ("a.none",)), allowed)

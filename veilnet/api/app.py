@@ -40,6 +40,7 @@ from veilnet.api.platform.request_id import RequestId
 from veilnet.api.policies.endpoints import routes as policies
 from veilnet.api.policies.endpoints import taint_routes as taints
 from veilnet.api.realms.endpoints import routes as realms
+from veilnet.api.retention.service import trimming
 from veilnet.api.rotation.endpoints import routes as rotation
 from veilnet.api.schemas import Problem
 from veilnet.api.sealing import Sealer
@@ -92,7 +93,13 @@ def create_app(settings: MasterSettings, clock: Callable[[], int] | None = None)
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await bring_up_to_date(engine, settings.backups_dir)
-        async with listening(engine, context.hub), context.operations.running(), sending(context), upkeep(context):
+        async with (
+            listening(engine, context.hub),
+            context.operations.running(),
+            sending(context),
+            upkeep(context),
+            trimming(context),
+        ):
             yield
             await app.state.feeds.stop()
         await engine.dispose()

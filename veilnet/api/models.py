@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from veilnet.api.access.models import ApiToken
 from veilnet.api.accounts.models import Group, GroupMember, ServiceAccount, User
-from veilnet.api.audit.models import AuditEvent
+from veilnet.api.audit.models import AuditAnchor, AuditEvent
 from veilnet.api.counters.models import Counter
 from veilnet.api.db import Base
 from veilnet.api.idempotency.models import IdempotencyKey
@@ -16,6 +16,7 @@ from veilnet.api.operations.models import Operation
 from veilnet.api.outbox.models import OutboxEvent
 from veilnet.api.policies.models import RealmPolicy
 from veilnet.api.realms.models import Realm
+from veilnet.api.retention.models import Job
 from veilnet.api.rotation.models import CaKey
 from veilnet.api.snapshots.models import DirectoryChange, DirectoryHead, DirectoryRecord
 from veilnet.api.tokens.models import EnrolmentToken
@@ -25,6 +26,7 @@ from veilnet.api.webhooks.models import Webhook, WebhookProgress
 
 __all__ = [
     "ApiToken",
+    "AuditAnchor",
     "AuditEvent",
     "Base",
     "CaKey",
@@ -39,6 +41,7 @@ __all__ = [
     "GroupMember",
     "IdempotencyKey",
     "IdentityProvider",
+    "Job",
     "Node",
     "Operation",
     "OutboxEvent",

@@ -9,6 +9,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from veilnet.api.platform.rate_limit import RateSettings
+from veilnet.api.retention.settings import RetentionSettings
 from veilnet.files import private_directory, write_private
 
 DAY: Final = 86400
@@ -39,6 +40,7 @@ class MasterSettings(BaseModel):
     head_renew_seconds: int = Field(default=3600, gt=0)
     """How often the realm's head is signed anew: nodes learn the time from it."""
     rates: RateSettings = RateSettings()
+    retention: RetentionSettings = RetentionSettings()
     webhooks_to_private_addresses: bool = False
     """Also allows http: for receivers in the Master's own network."""
 

@@ -836,7 +836,7 @@ class Api:
         return found
 
     def verify_audit_events(self, *, idempotency_key: str | None = None) -> OperationOut:
-        """Recompute the whole chain. The operation's result: `{'entries': N, 'first_fault': N or nul"""
+        """Recompute the chain of all that is kept. The operation's result: `{'entries': how many, 'f"""
         found: OperationOut = self._transport.call(
             "POST", "/api/v1/audit-events/verify", headers={"Idempotency-Key": idempotency_key}
         )

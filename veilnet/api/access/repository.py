@@ -33,9 +33,12 @@ class ApiTokenRepository(Repository[ApiToken]):
         query = self.all() if owner_id is None else self.all().where(ApiToken.owner_id == owner_id)
         return query if kind is None else query.where(ApiToken.kind == kind)
 
-    async def forget_ended(self, before: int) -> None:
-        """Tokens of sessions and client credentials are made by the thousand: those that ended before go."""
-        await self.session.execute(delete(ApiToken).where(ApiToken.kind != "standing", ApiToken.expires_at < before))
+    async def forget_ended(self, before: int, limit: int) -> int:
+        """Tokens of sessions and client credentials are made by the thousand: those that ended before go; how many."""
+        old = select(ApiToken.id).where(ApiToken.kind != "standing", ApiToken.expires_at < before).limit(limit)
+        ids = list(await self.session.scalars(old))
+        await self.session.execute(delete(ApiToken).where(ApiToken.id.in_(ids)))
+        return len(ids)
 
     async def end_sessions(self, now: int) -> int:
         """Of people and programs alike; how many. Those that signed out meanwhile would count again."""

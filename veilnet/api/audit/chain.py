@@ -8,10 +8,10 @@ import json
 from collections.abc import Iterable
 from typing import Final
 
-from veilnet.api.audit.models import AuditEvent
+from veilnet.api.audit.models import FIRST, AuditEvent
 
-FIRST: Final = "0" * 64
-"""What stands before entry 1."""
+__all__ = ["FIRST", "entry_hash", "first_fault"]
+
 _COVERED: Final = (
     "id", "seq", "created_at", "realm_id", "action", "actor_kind", "actor_id", "actor_name", "token_id", "request_id",
     "source", "subject", "changes",

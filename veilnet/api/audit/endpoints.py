@@ -46,7 +46,8 @@ async def export_audit_events(call: CallDep, after: Annotated[int, Query(ge=0, l
 
 @routes.post("/verify", "verify_audit_events", status=202, verb=Verb.READ)
 async def verify_audit_events(call: CallDep, response: Response) -> OperationOut:
-    """Recompute the whole chain. The operation's result: `{"entries": N, "first_fault": N or null, "head": hash}`."""
+    """Recompute the chain of all that is kept. The operation's result: `{"entries": how many, "first": number of the
+    oldest, "first_fault": number or null, "head": hash}`."""
     call.check_everywhere()
     return await start_operation(call, response, "audit.verify", reading.verifier(call.context.engine))
 

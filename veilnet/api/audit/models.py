@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import JSON
 from sqlalchemy.orm import Mapped, mapped_column
 
-from veilnet.api.db import Entity
+from veilnet.api.db import Base, Entity
+
+FIRST: Final = "0" * 64
+"""What stands before entry 1."""
 
 
 class AuditEvent(Entity):
@@ -32,3 +35,13 @@ class AuditEvent(Entity):
     changes: Mapped[dict[str, Any]] = mapped_column(JSON)
     """Field → `[before, after]`; secrets never stand here."""
     hash: Mapped[str]
+
+
+class AuditAnchor(Base):
+    """The last entry that was dropped: the chain verifies from its hash on. One row, or none."""
+
+    __tablename__ = "audit_anchors"
+
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    hash: Mapped[str]
+    created_at: Mapped[int]

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from veilnet.api.audit.chain import FIRST, first_fault
+from veilnet.api.audit.chain import first_fault
 from veilnet.api.audit.models import AuditEvent
 from veilnet.api.audit.repository import AuditRepository
 from veilnet.api.audit.schemas import AuditEventOut
@@ -46,16 +46,19 @@ async def export(engine: AsyncEngine, realms: RealmIds, after: int) -> AsyncIter
 
 def verifier(engine: AsyncEngine) -> Work:
     async def verify(progress: Progress) -> dict[str, Any]:
-        seq, head = 0, FIRST
+        async with read_session(engine) as session:
+            seq, head = await AuditRepository(session).anchor()
+        first = seq + 1
         while True:
             async with read_session(engine) as session:
                 audit = AuditRepository(session)
-                rows, last = await audit.after(seq, _CHUNK), await audit.last()
-            if not rows:
-                return {"entries": seq, "first_fault": None, "head": head}
+                rows, last, anchor = await audit.after(seq, _CHUNK), await audit.last(), await audit.anchor()
+            if anchor[0] > seq:  # entries were dropped meanwhile, which are verified when they are
+                (seq, head), first = anchor, anchor[0] + 1
+                continue
             fault = first_fault(rows, seq, head)
-            if fault is not None:
-                return {"entries": seq, "first_fault": fault, "head": head}
+            if not rows or fault is not None:
+                return {"entries": seq - first + 1, "first": first, "first_fault": fault, "head": head}
             seq, head = rows[-1].seq, rows[-1].hash
             await progress.advance(seq, last.seq if last else seq)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import hashlib
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from veilnet.api.idempotency.models import IdempotencyKey
@@ -28,5 +28,15 @@ class IdempotencyRepository:
         self.session.add(row)
         await self.session.flush()
 
-    async def forget(self, before: int) -> None:
-        await self.session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < before))
+    async def remove(self, row: IdempotencyKey) -> None:
+        await self.session.delete(row)
+        await self.session.flush()
+
+    async def forget(self, before: int, limit: int) -> int:
+        """Drop keys used before this time (unix seconds); how many."""
+        k = IdempotencyKey
+        old = select(k.principal_id, k.key, k.route).where(k.created_at < before).limit(limit)
+        places = [tuple(row) for row in await self.session.execute(old)]
+        if places:
+            await self.session.execute(delete(k).where(tuple_(k.principal_id, k.key, k.route).in_(places)))
+        return len(places)

@@ -72,17 +72,20 @@ async def replay(session: AsyncSession, attempt: Attempt, now: int) -> Response 
     keys = IdempotencyRepository(session)
     if not await keys.claim(*attempt.place):
         raise in_flight()
-    await keys.forget(now - LIFE)
     row = await keys.find(*attempt.place)
     if row is None:
+        return None
+    if row.created_at < now - LIFE:
+        await keys.remove(row)
         return None
     if row.body_hash != attempt.body_hash:
         raise Invalid("idempotency-key-reused", "this key was used with another body: take a new key")
     return _open(row, attempt)
 
 
-async def is_stored(session: AsyncSession, attempt: Attempt) -> bool:
-    return await IdempotencyRepository(session).find(*attempt.place) is not None
+async def is_stored(session: AsyncSession, attempt: Attempt, now: int) -> bool:
+    row = await IdempotencyRepository(session).find(*attempt.place)
+    return row is not None and row.created_at >= now - LIFE
 
 
 async def store(session: AsyncSession, attempt: Attempt, response: Response, now: int) -> None:

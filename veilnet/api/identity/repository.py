@@ -26,11 +26,17 @@ class UsedIdTokenRepository:
     def __init__(self, session: AsyncSession) -> None:
         self.session = session
 
-    async def take(self, digest: str, expires_at: int, now: int) -> bool:
+    async def take(self, digest: str, expires_at: int) -> bool:
         """Whether it was not used before. Two at once: the second one's transaction fails at the primary key."""
-        await self.session.execute(delete(UsedIdToken).where(UsedIdToken.expires_at < now))
         if await self.session.get(UsedIdToken, digest) is not None:
             return False
         self.session.add(UsedIdToken(digest=digest, expires_at=expires_at))
         await self.session.flush()
         return True
+
+    async def forget(self, before: int, limit: int) -> int:
+        """Drop those whose tokens ended before this time (unix seconds): they are refused anyway; how many."""
+        old = select(UsedIdToken.digest).where(UsedIdToken.expires_at < before).limit(limit)
+        digests = list(await self.session.scalars(old))
+        await self.session.execute(delete(UsedIdToken).where(UsedIdToken.digest.in_(digests)))
+        return len(digests)

@@ -42,8 +42,6 @@ from veilnet.oidc.id_token import CLOCK_SKEW, Identity
 from veilnet.oidc.pkce import Client
 
 _log: Any = structlog.get_logger("veilnet.api")
-KEPT: Final = 86400
-"""Seconds for which a session that has ended is still listed."""
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9 ._@+-]+")
 
 
@@ -133,11 +131,10 @@ async def _redeemed(context: Context, provider: IdentityProvider, body: SessionC
 async def create_session(call: Call, proven: Proven) -> SessionCreated:
     provider = _in_use(await IdentityProviderRepository(call.session).by_id(proven.provider_id))
     ends = proven.identity.expires + CLOCK_SKEW
-    if not await UsedIdTokenRepository(call.session).take(proven.digest, ends, call.now):
+    if not await UsedIdTokenRepository(call.session).take(proven.digest, ends):
         raise Unauthorized("login-refused", "this ID token was used before: sign in again")
     user = await _user(call, provider, proven.identity)
     tokens = ApiTokenRepository(call.session)
-    await tokens.forget_ended(call.now - KEPT)
     row = ApiToken(
         id=new_id("apt"),
         name=f"login through {provider.name}",

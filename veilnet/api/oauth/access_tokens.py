@@ -32,7 +32,6 @@ from veilnet.oidc.errors import ProviderError, TokenRefused
 from veilnet.oidc.id_token import TOKEN_MAX
 
 LIFE: Final = 900
-KEPT: Final = 3600
 ASSERTION: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _SCOPES: Final = {scope_name(resource, verb) for resource in Resource for verb in Verb}
 
@@ -138,7 +137,6 @@ async def issue(
     async with write_session(context.engine, context.hub) as session:
         call = Call(context, session, principal, "issue_access_token", None)
         tokens = ApiTokenRepository(session)
-        await tokens.forget_ended(call.now - KEPT)
         row = await tokens.add(_row(account, hashed, scope, call.now))
         if used is not None:
             await SecretRepository(session).touch(used.id, call.now)

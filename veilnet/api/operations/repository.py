@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Select, update
+from sqlalchemy import Select, delete, select, update
 
 from veilnet.api.db import Repository
 from veilnet.api.operations.models import Operation
@@ -33,3 +33,10 @@ class OperationRepository(Repository[Operation]):
         dead = update(Operation).where(Operation.state == "running", Operation.heartbeat_at < before)
         error = "the Master that ran it ended; what it had committed stays"
         await self.session.execute(dead.values(state="failed", error=error, ended_at=now))
+
+    async def forget(self, before: int, limit: int) -> int:
+        """Drop operations that ended before this time (unix seconds); how many."""
+        old = select(Operation.id).where(Operation.ended_at < before).limit(limit)
+        ids = list(await self.session.scalars(old))
+        await self.session.execute(delete(Operation).where(Operation.id.in_(ids)))
+        return len(ids)

@@ -28,6 +28,14 @@ class Metrics:
             buckets=_BUCKETS,
             registry=self.registry,
         )
+        self.dropped = Counter(
+            "veilnet_master_retention_dropped", "Rows dropped at their end.", ("table",), registry=self.registry
+        )
+        self.retention_at = Gauge(
+            "veilnet_master_retention_timestamp_seconds",
+            "When this Master last dropped what is kept no longer; 0 if others did.",
+            registry=self.registry,
+        )
         self.channels = Gauge(
             "veilnet_master_node_channels", "Open channels of nodes at this Master.", registry=self.registry
         )

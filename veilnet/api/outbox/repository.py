@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -39,6 +40,10 @@ class OutboxRepository:
             return None
         return oldest or 0
 
-    async def forget(self, before: int) -> None:
-        """Drop events made before this time (unix seconds)."""
-        await self.session.execute(delete(OutboxEvent).where(OutboxEvent.created_at < before))
+    async def forget(self, before: int, limit: int) -> int:
+        """Drop events made before this time (unix seconds), from the oldest on without a gap; how many."""
+        query = select(OutboxEvent.id, OutboxEvent.created_at).order_by(OutboxEvent.id).limit(limit)
+        oldest = [row.id for row in takewhile(lambda row: row.created_at < before, await self.session.execute(query))]
+        if oldest:
+            await self.session.execute(delete(OutboxEvent).where(OutboxEvent.id <= oldest[-1]))
+        return len(oldest)

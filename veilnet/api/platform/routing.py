@@ -271,7 +271,7 @@ async def _answered(context: Context, attempt: Attempt | None) -> bool:
     if attempt is None:
         return False
     async with read_session(context.engine) as session:
-        return await is_stored(session, attempt)
+        return await is_stored(session, attempt, context.clock())
 
 
 def _list_key(request: Request) -> str:

@@ -51,7 +51,7 @@ class DirectoryRecord(Base):
     """Id of the CA key that signed the entry."""
     gone: Mapped[bool]
     renew_at: Mapped[int]
-    """When the certificate is due, unix seconds."""
+    """When the certificate is due, unix seconds; of a node that is gone, when nothing of it counts any more."""
     document: Mapped[str]
     """JSON text of the record, sent as it stands."""
 

@@ -25,7 +25,7 @@ from veilnet.api.realms.models import Realm
 from veilnet.api.realms.repository import RealmRepository
 from veilnet.api.realms.service import get_realm
 from veilnet.api.rotation.authority import Authority, authority
-from veilnet.api.snapshots.certificates import NEVER, is_due, issue_certificate, renew_at
+from veilnet.api.snapshots.certificates import is_due, issue_certificate, renew_at
 from veilnet.api.snapshots.index import Facts
 from veilnet.api.snapshots.models import DirectoryHead, DirectoryRecord
 from veilnet.api.snapshots.repository import DirectoryRepository, Neighbour
@@ -89,9 +89,8 @@ class _Batch:
         head = await self._directory.head(self._realm_id)
         if not changes and not _is_due(head, self._context.clock):
             return  # another replica was faster
-        # nodes before their realm, as whoever changes a node takes the two
+        await RealmRepository(self._session).bump(self._realm_id)  # realm first, then nodes, as everybody locks them
         rows = await self._directory.nodes({change.node_id for change in changes if change.node_id is not None})
-        await RealmRepository(self._session).bump(self._realm_id)
         realm = await get_realm(self._session, self._realm_id)
         await self._session.refresh(realm)
         await self._check_clock(head)
@@ -156,7 +155,7 @@ class _Batch:
         until = max(row.certificate_not_after, self._now + self._seconds) + CLOCK_SKEW
         entry = Entry(bytes.fromhex(row.node_id), version, self._now, until=until)
         held.version = held.facts_version = version
-        held.gone, held.renew_at, held.content, held.signer = True, NEVER, "", ca.signer
+        held.gone, held.renew_at, held.content, held.signer = True, until, "", ca.signer
         held.document = _text(record_json(sign_entry(entry, ca.realm, ca.key)))
 
     # ---- the head ------------------------------------------------------------------------------------------------

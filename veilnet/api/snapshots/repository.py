@@ -101,6 +101,13 @@ class DirectoryRepository:
         query = select(*columns).where(r.realm_id == realm_id)
         return [Known(*row) for row in await self.session.execute(query)]
 
+    async def forget_gone(self, before: int, limit: int) -> int:
+        """Drop tombstones whose end was before this time (unix seconds); how many."""
+        gone = (DirectoryRecord.gone, DirectoryRecord.renew_at < before)
+        ids = list(await self.session.scalars(select(DirectoryRecord.node_id).where(*gone).limit(limit)))
+        await self.session.execute(delete(DirectoryRecord).where(DirectoryRecord.node_id.in_(ids)))
+        return len(ids)
+
     async def documents(self, node_ids: Collection[str]) -> list[str]:
         query = select(DirectoryRecord.document).where(DirectoryRecord.node_id.in_(node_ids))
         return list(await self.session.scalars(query))
