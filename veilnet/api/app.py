@@ -59,6 +59,7 @@ _PROBLEM: Final[dict[str, Any]] = {"model": Problem, "content": {"application/pr
 
 
 _ROUTES: Final = (
+    own_node,  # the first one: routes are tried in this order, and nodes call the most
     realms,
     policies,
     rotation,
@@ -68,7 +69,6 @@ _ROUTES: Final = (
     guardians,
     taints,
     enrolment,
-    own_node,
     users,
     groups,
     service_accounts,
