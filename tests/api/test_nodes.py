@@ -113,7 +113,7 @@ async def test_a_node_that_connects_or_is_labelled_changes_nothing_for_others(ma
 
     before = await waiting()
     async with write_session(master.context.engine, master.context.hub) as session:
-        await NodeRepository(session).touch(path.rpartition("/")[2], master.clock.now)
+        await NodeRepository(session).touch({path.rpartition("/")[2]: master.clock.now})
     assert (await master.request("GET", path))["last_seen_at"] is not None
     labelled = await master.change("PATCH", path, etag=etag, json={"labels": {"rack": "r7"}})
     assert labelled["labels"] == {"rack": "r7"}

@@ -174,7 +174,7 @@ async def test_a_node_expires_when_its_time_has_come(master: Master) -> None:
 
 async def touched(master: Master, node: dict[str, Any]) -> None:
     async with write_session(master.context.engine, master.context.hub) as session:
-        await NodeRepository(session).touch(node["id"], master.clock.now)
+        await NodeRepository(session).touch({node["id"]: master.clock.now})
 
 
 async def test_an_ephemeral_node_that_is_away_is_deleted_and_its_address_free(master: Master) -> None:

@@ -14,6 +14,7 @@ from veilnet.api.access.cache import VerifiedTokens
 from veilnet.api.ca import CaStore
 from veilnet.api.hub import Hub
 from veilnet.api.identity.keys import ProviderKeys
+from veilnet.api.nodes.sightings import Sightings
 from veilnet.api.operations.runner import OperationRunner
 from veilnet.api.ops.metrics import Metrics
 from veilnet.api.platform.rate_limit import RateLimiter
@@ -36,8 +37,10 @@ class Context:
     publishing: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     """One builder of a realm's snapshot at a time."""
     operations: OperationRunner = field(init=False)
+    sightings: Sightings = field(init=False)
     in_flight: set[tuple[str, str, str]] = field(default_factory=set)
     """Idempotency keys of requests that this process is carrying out."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "operations", OperationRunner(self.engine, self.hub, self.clock))
+        object.__setattr__(self, "sightings", Sightings(self.engine, self.hub))

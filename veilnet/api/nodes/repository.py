@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Select, String, bindparam, cast, select, update
@@ -50,7 +50,7 @@ _TABLE: Final = Node.metadata.tables["nodes"]  # without the ORM: what a Master 
 _OWN: Final = _TABLE.c.id == bindparam("row_id")
 _CALLER: Final = select(*(_TABLE.c[name] for name in Caller._fields)).where(_OWN)
 _DESCRIBED: Final = select(*(_TABLE.c[name] for name in Described._fields)).where(_OWN).with_for_update()
-_DESCRIBE: Final = update(_TABLE).where(_OWN)
+_CHANGE: Final = update(_TABLE).where(_OWN)  # of the columns that the values name
 
 
 class NodeRepository(Repository[Node]):
@@ -101,7 +101,7 @@ class NodeRepository(Repository[Node]):
     async def describe(self, row_id: str, document: dict[str, Any], serial: int, expires: int) -> None:
         """Another descriptor, without a new version: nobody configured anything."""
         values = {"descriptor": document, "descriptor_serial": serial, "descriptor_expires": expires}
-        await self.session.execute(_DESCRIBE, {"row_id": row_id, **values})
+        await self.session.execute(_CHANGE, {"row_id": row_id, **values})
 
     async def of_ids(self, row_ids: Collection[str], realms: RealmIds) -> list[Node]:
         """Those in these realms."""
@@ -124,9 +124,10 @@ class NodeRepository(Repository[Node]):
         )
         return await self.session.scalar(query)
 
-    async def touch(self, row_id: str, now: int) -> None:
-        """Note that it was here, without a new version: nobody configured anything."""
-        await self.session.execute(update(Node).where(Node.id == row_id).values(last_seen_at=now))
+    async def touch(self, seen: Mapping[str, int]) -> None:
+        """Note when nodes (row id → unix seconds) were here, without a new version: nobody configured anything."""
+        rows = [{"row_id": row_id, "last_seen_at": now} for row_id, now in sorted(seen.items())]  # locks in one order
+        await self.session.execute(_CHANGE, rows)
 
     async def used_ipv4(self, realm_id: str) -> set[str]:
         query = select(Node.ipv4).where(Node.realm_id == realm_id, Node.revoked_at.is_(None))

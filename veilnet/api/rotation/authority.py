@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -21,7 +22,7 @@ class Authority:
     chain: tuple[Envelope, ...] = ()
     retired: int = 0
 
-    @property
+    @cached_property
     def signer(self) -> str:
         """Id of the key that signs."""
         return key_id(self.key.public_key().public_bytes_raw()).hex()

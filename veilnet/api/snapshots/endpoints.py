@@ -20,7 +20,7 @@ from fastapi import Query, WebSocket, WebSocketDisconnect
 from starlette.requests import HTTPConnection
 
 from veilnet.api.context import Context
-from veilnet.api.db import read_session, write_session
+from veilnet.api.db import read_session
 from veilnet.api.deps import get_context, require_node
 from veilnet.api.errors import ApiError, error_response
 from veilnet.api.nodes.repository import Caller, NodeRepository
@@ -78,7 +78,7 @@ async def channel(socket: WebSocket, since: Annotated[int, Query(ge=0)] = 0) -> 
             reader.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await reader
-    await _touch(context, node.id)
+    await presence.note()
 
 
 class _Presence:
@@ -92,7 +92,7 @@ class _Presence:
 
     async def note(self) -> None:
         self._noted_at = self._context.clock()
-        await _touch(self._context, self.row_id)
+        await self._context.sightings.note(self.row_id, self._noted_at)
 
     async def renew(self) -> None:
         if self._context.clock() - self._noted_at >= self._every:
@@ -100,21 +100,28 @@ class _Presence:
 
 
 async def _push(socket: WebSocket, context: Context, feed: Feed, channel: Channel, presence: _Presence) -> None:
+    """Keeps no message once it is sent: a variable here lives as long as the channel, 400 KB for every node."""
+    await _open(socket, feed, channel)
+    while not channel.closed:
+        await _push_next(socket, context, feed, channel, presence)
+    if channel.closed in CLOSE_CODES:
+        await socket.close(CLOSE_CODES[channel.closed], channel.closed)
+
+
+async def _open(socket: WebSocket, feed: Feed, channel: Channel) -> None:
     async for version, head, records in feed.opening(channel):
         await _send(socket, channel, version, head, records)
-    while True:
-        if channel.closed:
-            if channel.closed in CLOSE_CODES:
-                await socket.close(CLOSE_CODES[channel.closed], channel.closed)
-            return
-        try:
-            async with asyncio.timeout(context.settings.heartbeat_seconds):
-                message = await channel.queue.get()
-        except TimeoutError:
-            await _heartbeat(socket, context, feed, channel, presence.row_id)
-        else:
-            await _send(socket, channel, *message)
-        await presence.renew()
+
+
+async def _push_next(socket: WebSocket, context: Context, feed: Feed, channel: Channel, presence: _Presence) -> None:
+    try:
+        async with asyncio.timeout(context.settings.heartbeat_seconds):
+            message = await channel.queue.get()
+    except TimeoutError:
+        await _heartbeat(socket, context, feed, channel, presence.row_id)
+    else:
+        await _send(socket, channel, *message)
+    await presence.renew()
 
 
 async def _send(socket: WebSocket, channel: Channel, version: int, head: str | None, records: list[str]) -> None:
@@ -148,8 +155,3 @@ async def _is_revoked(context: Context, row_id: str) -> bool:
     async with read_session(context.engine) as session:
         row = await NodeRepository(session).by_id(row_id)
     return row is None or row.revoked_at is not None or row.expired_at is not None
-
-
-async def _touch(context: Context, row_id: str) -> None:
-    async with write_session(context.engine, context.hub) as session:
-        await NodeRepository(session).touch(row_id, context.clock())

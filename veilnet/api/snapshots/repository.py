@@ -3,10 +3,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy import bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import defer
 
 from veilnet.api.nodes.models import MEMBER, Node
 from veilnet.api.snapshots.models import DirectoryChange, DirectoryHead, DirectoryRecord
@@ -24,9 +25,26 @@ class Known(NamedTuple):
     former: list[Any]
 
 
+class Change(NamedTuple):
+    """What has to be signed: a node's record, or the head."""
+
+    id: int
+    node_id: str | None
+
+
 class Neighbour(NamedTuple):
     node_id: str
     roles: list[str]
+
+
+_MARKS: Final = DirectoryChange.metadata.tables["directory_changes"]  # without the ORM: with every change of a fleet
+_MARK: Final = insert(_MARKS)
+_CHANGES: Final = (
+    select(_MARKS.c.id, _MARKS.c.node_id)
+    .where(_MARKS.c.realm_id == bindparam("realm_id"))
+    .order_by(_MARKS.c.id)
+    .limit(bindparam("most"))
+)
 
 
 class DirectoryRepository:
@@ -38,11 +56,11 @@ class DirectoryRepository:
     async def mark(self, realm_id: str, node_ids: Collection[str | None]) -> None:
         rows = [{"realm_id": realm_id, "node_id": node_id} for node_id in node_ids]
         if rows:
-            await self.session.execute(insert(DirectoryChange), rows)
+            await self.session.execute(_MARK, rows if len(rows) > 1 else rows[0])
 
-    async def changes(self, realm_id: str, limit: int) -> list[DirectoryChange]:
-        query = select(DirectoryChange).where(DirectoryChange.realm_id == realm_id)
-        return list(await self.session.scalars(query.order_by(DirectoryChange.id).limit(limit)))
+    async def changes(self, realm_id: str, limit: int) -> list[Change]:
+        found = await self.session.execute(_CHANGES, {"realm_id": realm_id, "most": limit})
+        return [Change(*row) for row in found]
 
     async def begin_again(self, realm_id: str) -> int:
         """Forget what was signed, and sign every node of the realm anew, its head last; how many nodes."""
@@ -53,9 +71,9 @@ class DirectoryRepository:
         await self.mark(realm_id, [*nodes, None])
         return len(nodes)
 
-    async def done(self, changes: Collection[DirectoryChange]) -> None:
+    async def done(self, changes: Collection[Change]) -> None:
         ids = [change.id for change in changes]
-        await self.session.execute(delete(DirectoryChange).where(DirectoryChange.id.in_(ids)))
+        await self.session.execute(delete(_MARKS).where(_MARKS.c.id.in_(ids)))
 
     async def due(self, realm_id: str, now: int, signer: str, limit: int) -> list[str]:
         """Nodes whose certificate is due, or whose record another key has signed."""
@@ -128,6 +146,7 @@ class DirectoryRepository:
 
     async def records(self, node_ids: Collection[str]) -> dict[str, DirectoryRecord]:
         query = select(DirectoryRecord).where(DirectoryRecord.node_id.in_(node_ids))
+        query = query.options(defer(DirectoryRecord.document))  # 21 KB, which are written anew
         return {record.node_id: record for record in await self.session.scalars(query)}
 
     async def neighbours(self, node_ids: Collection[str]) -> dict[str, list[Neighbour]]:
