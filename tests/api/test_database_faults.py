@@ -29,24 +29,24 @@ def collected() -> Iterator[None]:
 Fault = Callable[[Master], None]
 
 
-def on_new_connections(master: Master, *pragmas: str) -> None:
-    """The faults are SQLite's own; the pragmas bring them about."""
+def on_every_connection(master: Master, *pragmas: str) -> None:
+    """The faults are SQLite's own; the pragmas bring them about, whenever a connection leaves the pool."""
 
-    def connect(connection: Any, _: object) -> None:
+    def checkout(connection: Any, *_: object) -> None:
         cursor = connection.cursor()
         for pragma in pragmas:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
-    event.listen(master.context.engine.sync_engine, "connect", connect)
+    event.listen(master.context.engine.sync_engine, "checkout", checkout)
 
 
 def read_only(master: Master) -> None:
-    on_new_connections(master, "query_only=ON")
+    on_every_connection(master, "query_only=ON")
 
 
 def full(master: Master) -> None:
-    on_new_connections(master, "max_page_count=1")  # SQLite takes it as: no page more than there are
+    on_every_connection(master, "max_page_count=1")  # SQLite takes it as: no page more than there are
 
 
 async def refused(master: Master, method: str, path: str, **arguments: Any) -> None:
@@ -62,7 +62,6 @@ async def refused(master: Master, method: str, path: str, **arguments: Any) -> N
 async def test_a_database_that_takes_no_more(master: Master, fault: Fault) -> None:
     await master.realm("before")
     fault(master)
-    await master.context.engine.dispose()
     for number in range(40):  # until the free pages that there are have been used
         response = await master.client.post(
             "/api/v1/groups", headers=master.admin, json={"name": f"group-{number}", "description": "x" * 200}
@@ -76,10 +75,12 @@ async def test_a_database_that_takes_no_more(master: Master, fault: Fault) -> No
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-async def test_a_database_that_somebody_holds_locked(master: Master, tmp_path: Path) -> None:
+async def test_a_database_that_somebody_holds_locked(
+    master: Master, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await master.realm("before")
-    on_new_connections(master, "busy_timeout=50")
-    await master.context.engine.dispose()
+    monkeypatch.setattr("veilnet.api.sqlite.BUSY_MS", 50)
+    on_every_connection(master, "busy_timeout=50")
     with closing(sqlite3.connect(tmp_path / "master.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         await refused(master, "POST", "/realms", json={"name": "during"})

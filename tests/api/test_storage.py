@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
+from tests.api.conftest import make_settings
+from veilnet.api.app import create_app
 from veilnet.api.bootstrap import init_master
 from veilnet.api.db import make_engine, writing_connection
 from veilnet.api.settings import MasterSettings, SetupError, load_settings
@@ -220,3 +222,13 @@ async def test_the_doctor_names_what_is_wrong(made: MasterSettings) -> None:
 async def test_the_doctor_on_a_database_that_is_not_there(made: MasterSettings) -> None:
     gone = made.model_copy(update={"database_url": f"sqlite+aiosqlite:///{made.state_dir}/none/master.db"})
     assert {"integrity", "database"} <= failed(await examine(gone))
+
+
+async def test_a_start_that_fails_closes_its_connections(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "master.db")) as database:
+        database.executescript("CREATE TABLE alembic_version (version_num); INSERT INTO alembic_version VALUES ('x');")
+    app = create_app(make_settings(tmp_path))
+    with pytest.raises(SetupError, match="does not know"):
+        async with app.router.lifespan_context(app):
+            pass
+    assert app.state.context.engine.pool.checkedin() == 0

@@ -92,17 +92,21 @@ def create_app(settings: MasterSettings, clock: Callable[[], int] | None = None)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await bring_up_to_date(engine, settings.backups_dir)
-        async with (
-            listening(engine, context.hub),
-            context.operations.running(),
-            sending(context),
-            upkeep(context),
-            trimming(context),
-        ):
-            yield
-            await app.state.feeds.stop()
-        await engine.dispose()
+        try:
+            await bring_up_to_date(engine, settings.backups_dir)
+            async with (
+                listening(engine, context.hub),
+                context.operations.running(),
+                sending(context),
+                upkeep(context),
+                trimming(context),
+            ):
+                try:
+                    yield
+                finally:
+                    await app.state.feeds.stop()
+        finally:
+            await engine.dispose()
 
     app = FastAPI(title="VeilNet Master", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
     context = Context(
