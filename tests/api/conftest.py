@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
@@ -18,9 +20,10 @@ from tests.api.postgres import Cluster, postgres_programs, running_cluster
 from veilnet.api.access.service import create_api_token
 from veilnet.api.app import create_app
 from veilnet.api.context import Context
-from veilnet.api.db import write_session
+from veilnet.api.db import make_engine, write_session
 from veilnet.api.platform.rate_limit import Rate, RateSettings
 from veilnet.api.settings import MasterSettings
+from veilnet.api.storage.upgrade import bring_up_to_date
 from veilnet.enrolment_token import EnrolmentTokenText, read_token
 from veilnet.protocol.directory import Descriptor, Endpoint, key_id, sign_descriptor
 from veilnet.protocol.enrolment import EnrolmentClaim, sign_claim
@@ -130,6 +133,13 @@ def short_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("veilnet.api.events.service.LIFETIME_SECONDS", 0.0)
 
 
+@pytest.fixture(autouse=True)
+def quick_secrets_and_commits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hard work and durability are the subject of `test_secrets` and of tests with processes of their own."""
+    monkeypatch.setattr("veilnet.api.secrets._ARGON_KIB", 64)
+    monkeypatch.setattr("veilnet.api.db._SQLITE_SYNCHRONOUS", "OFF")
+
+
 def make_settings(state_dir: Path, database_url: str | None = None) -> MasterSettings:
     return MasterSettings(
         state_dir=state_dir,
@@ -150,10 +160,25 @@ def cluster() -> Iterator[Cluster]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database with our schema, by the migrations."""
+    path = tmp_path_factory.mktemp("template") / "master.db"
+    asyncio.run(_migrate(path))
+    return path
+
+
+async def _migrate(path: Path) -> None:
+    engine = make_engine(f"sqlite+aiosqlite:///{path}")
+    await bring_up_to_date(engine, path.parent)
+    await engine.dispose()
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """A fresh database with our schema: every test that uses it runs on both."""
     if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "master.db")
         yield Database(f"sqlite+aiosqlite:///{tmp_path / 'master.db'}", lambda: _files(tmp_path))
         return
     cluster: Cluster = request.getfixturevalue("cluster")

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
+from starlette.routing import BaseRoute
 
 from veilnet.api.access.endpoints import own_routes as whoami
 from veilnet.api.access.endpoints import routes as api_tokens
@@ -84,6 +86,18 @@ _ROUTES: Final = (
 )
 
 
+@cache
+def _api_routes() -> list[BaseRoute]:
+    """Made once, for they know nothing of an application and FastAPI takes 0.1 s to bring them under a prefix."""
+    api = APIRouter(prefix="/api/v1", responses={422: _PROBLEM, "4XX": _PROBLEM, "5XX": _PROBLEM})
+    for routes in _ROUTES:
+        api.include_router(routes.router)
+    api.include_router(snapshots)
+    shared = APIRouter()
+    shared.include_router(api)
+    return shared.routes
+
+
 def create_app(settings: MasterSettings, clock: Callable[[], int] | None = None) -> FastAPI:
     """Application whose lifespan owns the database engine and brings the schema up to date."""
     ensure_safe_logs()
@@ -126,11 +140,7 @@ def create_app(settings: MasterSettings, clock: Callable[[], int] | None = None)
         app.add_middleware(TraceRequests, tracer=tracer)
     app.add_middleware(RequestId)  # the last one added is the outermost
     install_handlers(app)
-    api = APIRouter(prefix="/api/v1", responses={422: _PROBLEM, "4XX": _PROBLEM, "5XX": _PROBLEM})
-    for routes in _ROUTES:
-        api.include_router(routes.router)
-    api.include_router(snapshots)
-    app.include_router(api)
+    app.router.routes.extend(_api_routes())
     install_token_endpoint(app)
 
     @app.get("/livez", include_in_schema=False)

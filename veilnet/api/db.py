@@ -46,6 +46,7 @@ _POSTGRES_SETTINGS: Final = {
     "statement_timeout": "30000",
     "idle_in_transaction_session_timeout": "30000",
 }
+_SQLITE_SYNCHRONOUS = "FULL"
 Hook = Callable[[AsyncSession], Awaitable[None]]
 
 
@@ -104,7 +105,8 @@ def make_engine(url: str) -> AsyncEngine:
 def _sqlite_connect(connection: Any, _: object) -> None:
     connection.isolation_level = None  # the driver must not begin transactions by itself
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "foreign_keys=ON", "synchronous=FULL", f"busy_timeout={BUSY_MS}"):
+    synchronous = f"synchronous={_SQLITE_SYNCHRONOUS}"
+    for pragma in ("journal_mode=WAL", "foreign_keys=ON", synchronous, f"busy_timeout={BUSY_MS}"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 _SCRYPT_N: Final = 2**14
 _SCRYPT_R: Final = 8
 _SALT_LEN: Final = 16
-_ARGON_KIB: Final = 19 * 1024
+_ARGON_KIB = 19 * 1024
 
 
 def new_secret() -> str:
