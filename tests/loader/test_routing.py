@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from collections.abc import Iterator
-from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_network
+from ipaddress import IPv4Interface, IPv6Interface, ip_network
 from pathlib import Path
 
 import pytest
+from pyroute2 import IPRoute
+from scapy.layers.inet import IP, UDP
 
 from tests.loader.conftest import own_netns
 from veilnet.loader import routing, veth
 
 pytestmark = pytest.mark.root
 INSTANCE = "routetest"
-UNDERLAY = (ip_address("198.51.100.2"),)
 
 
 def nets(*texts: str) -> list[routing.Network]:
@@ -66,7 +68,7 @@ def everything() -> str:
 
 
 def accept(*texts: str) -> bool:
-    return routing.ensure(INSTANCE, "veil0", nets(*texts), UNDERLAY)
+    return routing.ensure(INSTANCE, "veil0", nets(*texts))
 
 
 def test_accepted_networks_lead_into_veil0_and_nothing_else(host: None) -> None:
@@ -141,18 +143,58 @@ def test_what_others_have_taken_away_comes_back(host: None) -> None:
     assert way("172.20.1.1") == "veil0"
 
 
-def test_a_new_underlay_address(host: None) -> None:
-    accept("0.0.0.0/0")
+def test_what_the_host_says_in_its_other_names(host: None) -> None:
+    """Replies of its services elsewhere; also of an address that came later."""
+    accept("0.0.0.0/0", "::/0")
+    for source in ("198.51.100.2", "192.168.1.2"):
+        assert way("203.0.113.9", source=source) == "n0"
+    assert way("2001:db8:99::1", source="2001:db8:ff::2") == "n0"
+    assert way("203.0.113.9", source="10.90.0.2") == way("2001:db8:99::1", source="fd00:90::2") == "veil0"
     ip_words("addr add 198.51.100.3/24 dev n0")
     assert way("203.0.113.9", source="198.51.100.3") == "veil0"
-    routing.ensure(INSTANCE, "veil0", nets("0.0.0.0/0"), (ip_address("198.51.100.3"),))
+    assert accept("0.0.0.0/0", "::/0")
     assert way("203.0.113.9", source="198.51.100.3") == "n0"
+    ip_words("addr del 198.51.100.3/24 dev n0")
+    assert accept("0.0.0.0/0", "::/0")
+    assert "198.51.100.3" not in everything()
+
+
+def test_nobody_sends_in_the_name_of_the_host_s_own_neighbours(host: None) -> None:
+    """A gateway of 192.168.0.0/16, of which this host has 192.168.1.0/24 by another device."""
+    setting = Path("/proc/sys/net/ipv4/conf/veil0/rp_filter")
+    accept("192.168.0.0/16")
+    assert setting.read_text() == "1\n"
+    assert arrives("192.168.2.9")
+    assert not arrives("192.168.1.9")
+    accept()
+    assert setting.read_text() == "2\n"
+
+
+def arrives(source: str) -> bool:
+    """Whether a UDP datagram from `source` that comes in by veil0 reaches a socket."""
+    with (
+        IPRoute() as ip,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taker,
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire,
+    ):
+        taker.bind(("10.90.0.2", 7777))
+        taker.settimeout(0.3)
+        wire.bind(("veil0p", 0))
+        (link,) = ip.get_links(ifname="veil0")
+        mac = bytes.fromhex(link.get_attr("IFLA_ADDRESS").replace(":", ""))
+        wire.send(
+            mac + bytes(6) + b"\x08\0" + bytes(IP(src=source, dst="10.90.0.2") / UDP(sport=1, dport=7777) / b"hello")
+        )
+        try:
+            return taker.recv(100) == b"hello"
+        except TimeoutError:
+            return False
 
 
 def test_two_instances_keep_apart(host: None) -> None:
     accept("172.20.0.0/16")
     veth.ensure_pair("veil9", "other", mtu=1380, addresses=(IPv4Interface("10.91.0.2/16"),))
-    routing.ensure("other", "veil9", nets("172.21.0.0/16"), UNDERLAY)
+    routing.ensure("other", "veil9", nets("172.21.0.0/16"))
     assert routing.number("other") != routing.number(INSTANCE)
     assert (way("172.20.1.1"), way("172.21.1.1")) == ("veil0", "veil9")
     routing.remove("other")
@@ -161,7 +203,7 @@ def test_two_instances_keep_apart(host: None) -> None:
 
 def test_without_the_device_nothing_happens(host: None) -> None:
     before = everything()
-    assert not routing.ensure(INSTANCE, "veil7", nets("172.20.0.0/16"), UNDERLAY)
+    assert not routing.ensure(INSTANCE, "veil7", nets("172.20.0.0/16"))
     assert everything() == before
 
 

@@ -115,6 +115,8 @@ def status(instance: Instance = "default", as_json: AsJson = False) -> None:
         return
     for key, value in answer.items():
         print_plain(f"{key}: {_short(value)}")
+    for setting in answer.get("networks", {}).get("missing", []):
+        print_plain(f"gateway does not forward: {setting} (docs/networks.md)")
 
 
 def _short(value: Any) -> str:

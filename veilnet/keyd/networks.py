@@ -71,8 +71,8 @@ class Networks:
         """In the order in which they are chosen when two have the same network."""
         if not self._core.networks.accept:
             return {}
-        nodes = sorted(self._core.directory.nodes.items())
-        found = {node_id: self._usable(node.networks) for node_id, node in nodes if node.networks}
+        nodes = sorted((node_id, node) for node_id, node in self._core.directory.nodes.items() if node.networks)
+        found = {node_id: self._usable(node.networks) for node_id, node in nodes}
         return {node_id: networks for node_id, networks in found.items() if self._usable_gateway(node_id)}
 
     # ---- the data plane --------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 from pyroute2 import NetlinkError
 
-from veilnet.keyd.core import RouteNetworks, Underlay
+from veilnet.keyd.core import RouteNetworks
 from veilnet.loader import routing
 
 PERIOD: Final = 10.0
@@ -20,11 +20,11 @@ log = structlog.get_logger("veilnet.keyd")
 
 
 class HostRoutes:
-    """`wish` and `moved` take effect at once; routes outlive this, as the data plane does. `missing`, for status:
+    """`wish` takes effect at once; routes outlive this, as the data plane does. `missing`, for status:
     what this host lacks to forward for its own networks."""
 
-    def __init__(self, instance: str, device: str, underlay: Underlay) -> None:
-        self._instance, self._device, self._underlay = instance, device, underlay
+    def __init__(self, instance: str, device: str) -> None:
+        self._instance, self._device = instance, device
         self._wish: RouteNetworks | None = None
         self._changed = asyncio.Event()
         self.missing: list[str] = []
@@ -33,23 +33,19 @@ class HostRoutes:
         self._wish = wish
         self._changed.set()
 
-    def moved(self, underlay: Underlay) -> None:
-        self._underlay = underlay
-        self._changed.set()
-
     async def run(self) -> None:
         while True:
+            idle = self._wish is None or not (self._wish.accepted or self._wish.own)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), PERIOD)
+                await asyncio.wait_for(self._changed.wait(), None if idle else PERIOD)
             self._changed.clear()
             if self._wish is not None:
-                await asyncio.to_thread(self._apply, self._wish, self._underlay)  # pyroute2 has a loop of its own
+                await asyncio.to_thread(self._apply, self._wish)  # pyroute2 has a loop of its own
 
-    def _apply(self, wish: RouteNetworks, underlay: Underlay) -> None:
+    def _apply(self, wish: RouteNetworks) -> None:
         """What the kernel refuses is said and tried again."""
-        addresses = {nic.interface.ip for nic in underlay.nics}
         try:
-            if routing.ensure(self._instance, self._device, wish.accepted, addresses):
+            if routing.ensure(self._instance, self._device, wish.accepted):
                 log.info("networks_routed", networks=[str(network) for network in wish.accepted])
             missing = routing.missing_forwarding(self._device, wish.own)
         except (NetlinkError, OSError) as error:

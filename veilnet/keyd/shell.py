@@ -140,7 +140,7 @@ class Shell:
         underlay = read_underlay(nic_names, self._knock_port)
         self.engine = Engine(keys, self.plane, os.urandom, underlay, networks=networks)
         self._sockets = Sockets(self.plane, marked=self.engine.core.networks.accept)
-        self._routes = HostRoutes(instance, self._sockets.device, underlay)
+        self._routes = HostRoutes(instance, self._sockets.device)
         self._ring = EventRing(self.plane.maps, self._on_event)
         self._working = False
         self._timer: asyncio.TimerHandle | None = None
@@ -231,7 +231,6 @@ class Shell:
         """Read this host's addresses again."""
         underlay = read_underlay(self._nic_names, self._knock_port)
         self.act(self.engine.set_underlay(underlay, time.monotonic()))
-        self._routes.moved(underlay)
 
     # ---- control socket ------------------------------------------------------------------------------------------
 

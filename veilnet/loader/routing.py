@@ -11,7 +11,7 @@ import socket
 import zlib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,46 +50,61 @@ def number(instance: str) -> int:
     return FIRST + SPAN * (zlib.crc32(instance.encode()) % PLACES)
 
 
-def rules_for(instance: str, device: str, underlay: Iterable[Address]) -> set[Rule]:
-    """What has to stand before and around the table, for both families."""
+def rules_for(instance: str, device: str, elsewhere: Iterable[Address]) -> set[Rule]:
+    """What has to stand before and around the table. `elsewhere`: the host's addresses on other devices, in whose name
+    nothing may enter the overlay: it would be refused at the other end."""
     base, wanted = number(instance), set[Rule]()
-    for version, family in _FAMILIES.items():
+    for family in _families():
         wanted.add(Rule(family, 0, MAIN, iif=f"{device}p"))
-        wanted |= {Rule(family, 1, MAIN, source=str(a)) for a in underlay if a.version == version}
+        wanted |= {Rule(family, 1, MAIN, source=str(a)) for a in elsewhere if _FAMILIES[a.version] == family}
         wanted.add(Rule(family, 2, MAIN, no_default=True))
         wanted.add(Rule(family, 3, base, mark=MARK))
     return wanted
 
 
-def ensure(instance: str, device: str, accepted: Collection[Network], underlay: Iterable[Address]) -> bool:
-    """Make the kernel route these networks to `device` and no others; whether anything was to do.
-
-    `underlay`: this host's own addresses, in whose name nothing enters the overlay. Idempotent. Raises NetlinkError
-    where the kernel refuses.
-    """
+def ensure(instance: str, device: str, accepted: Collection[Network]) -> bool:
+    """Make the kernel route these networks to `device` and no others; whether anything was to do. Idempotent. Raises
+    NetlinkError where the kernel refuses."""
     if not accepted:
-        return remove(instance)
+        return remove(instance, device)
     with IPRoute() as ip:
         found = ip.link_lookup(ifname=device)
         if not found:
             return False  # `down` is at work; routes went with the device
-        wanted = {rule for rule in rules_for(instance, device, underlay) if rule.family in _families()}
+        wanted = rules_for(instance, device, _elsewhere(ip, int(found[0])))
         held = _rules(ip, instance)
         for rule in sorted(wanted - held, key=lambda rule: rule.priority):
             _rule(ip, "add", instance, rule)
         changed = _ensure_routes(ip, number(instance), int(found[0]), set(accepted))
         for rule in held - wanted:
             _rule(ip, "del", instance, rule)
+    _reverse_path(device, strict=True)
     return changed or wanted != held
 
 
-def remove(instance: str) -> bool:
-    """Take the table and its rules away, the way into it first; whether there was anything."""
+def remove(instance: str, device: str = "") -> bool:
+    """Take the table and its rules away, the way into it first; whether there was anything. `device` if it stays."""
+    if device:
+        _reverse_path(device, strict=False)
     with IPRoute() as ip:
         held = _rules(ip, instance)
         for rule in sorted(held, key=lambda rule: -rule.priority):
             _rule(ip, "del", instance, rule)
         return _ensure_routes(ip, number(instance), 0, set()) or bool(held)
+
+
+def _elsewhere(ip: IPRoute, device: int) -> set[Address]:
+    found = ((entry["index"], entry.get_attr("IFA_LOCAL") or entry.get_attr("IFA_ADDRESS")) for entry in ip.get_addr())
+    addresses = {ip_address(text) for index, text in found if index != device}
+    return {address for address in addresses if not address.is_loopback and not address.is_link_local}
+
+
+def _reverse_path(device: str, *, strict: bool) -> None:
+    """Strict (RFC 3704): no gateway sends in the name of a network that this host reaches by another device. IPv4 alone
+    has the switch; loose is how `veth` makes the device."""
+    setting = Path(f"/proc/sys/net/ipv4/conf/{device}/rp_filter")
+    if setting.exists():
+        setting.write_text("1" if strict else "2")
 
 
 # ---- routes ---------------------------------------------------------------------------------------------------------
