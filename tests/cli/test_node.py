@@ -224,3 +224,20 @@ def test_doctor_asks_the_master_and_compares_clocks(
     files.write("node.json", files.read("node.json").replace(served.url.encode(), b"https://127.0.0.1:1"))
     (away,) = doctor.check_master(files)
     assert away.state == "failed" and away.remedy
+
+
+# ---- networks behind other nodes ---------------------------------------------------------------------------------
+
+
+def test_accepting_reaches_the_daemon_only_when_asked_for(wanted: Wanted) -> None:
+    conflux = replace(wanted, role="conflux")
+    assert "--accept-networks" not in bring_up.keyd_arguments(conflux, 4000)
+    assert "--accept-networks" in bring_up.keyd_arguments(replace(conflux, accept_networks=True), 4000)
+
+
+def test_a_guardian_accepts_no_networks(monkeypatch: pytest.MonkeyPatch, wanted: Wanted) -> None:
+    monkeypatch.setattr(bring_up, "require_root", lambda: None)
+    with pytest.raises(CliError, match="Guardian sends nothing") as error:
+        bring_up.bring_up(replace(wanted, accept_networks=True), None)
+    assert error.value.code is Exit.USAGE
+    assert not wanted.state_dir.exists()
