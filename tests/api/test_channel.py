@@ -43,6 +43,8 @@ class Running:
             self.port = free.getsockname()[1]
         self.url = f"https://127.0.0.1:{self.port}"
         self.state_dir = state_dir
+        self.changes: dict[str, Any] = {}
+        """Settings that are not as in `master.json`."""
 
     async def init(self) -> AdminTokenText:
         self.admin = await asyncio.to_thread(init_master, self.state_dir, self.url)
@@ -50,9 +52,10 @@ class Running:
         return self.admin
 
     async def start(self) -> None:
-        settings = load_settings(self.state_dir).model_copy(update={"heartbeat_seconds": 0.2})
+        settings = load_settings(self.state_dir).model_copy(update={"heartbeat_seconds": 0.2, **self.changes})
+        self.app = create_app(settings)
         config = uvicorn.Config(
-            create_app(settings),
+            self.app,
             host="127.0.0.1",
             port=self.port,
             log_level="error",

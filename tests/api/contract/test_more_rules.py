@@ -26,9 +26,11 @@ from veilnet.api.ops.metrics import Metrics
 from veilnet.api.outbox.repository import OutboxRepository
 from veilnet.api.platform.request_id import current_request_id
 from veilnet.api.platform.roles import Grant, Role
+from veilnet.api.settings import DAY
 from veilnet.api.storage import schema
 from veilnet.api.storage.doctor import examine
 from veilnet.api.storage.upgrade import bring_up_to_date
+from veilnet.api.upkeep.notices import KINDS, announce
 from veilnet.api.webhooks.signing import headers as signature_headers
 
 ROOT = Path(__file__).parents[3]
@@ -188,6 +190,22 @@ async def test_rule_11_renewed_before_two_thirds_and_observable(world: World) ->
     assert renewed > ends
     required = master.app.openapi()["components"]["schemas"]["NodeOut"]["required"]
     assert {"certificate_expires_at", "descriptor_expires_at"} <= set(required)
+
+
+async def test_rule_11_ends_are_announced_on_the_stream(world: World) -> None:
+    """30, 7 and 1 days before, once each, as any other event; tests/api/test_upkeep.py goes through each kind."""
+    master, end = world.master, world.master.clock.now + 40 * DAY
+    body = {"name": "ends", "grants": [{"role": "readonly"}], "expires_in": 40 * DAY}
+    made = await master.request("POST", "/api-tokens", json=body, status=201)
+    start = (await outbox(world))[-1].id
+    for left in (30, 30, 8, 7, 1, 0):
+        master.clock.now = end - left * DAY
+        await announce(master.context)
+    found = await streamed(world, start, types="api_token.expiring")
+    own = [event for event in found if event["subject"] == made["id"]]
+    assert [event["data"]["days"] for event in own] == [30, 7, 1]
+    documented = set(re.findall(r"`(\w+\.(?:\w+_)?expiring)`", (ROOT / "docs" / "events.md").read_text()))
+    assert documented == set(KINDS)
 
 
 async def test_rule_14_the_document(world: World) -> None:

@@ -23,6 +23,15 @@ from veilnet.api.settings import DAY, MasterSettings
 from veilnet.api.upkeep.repository import Ending, UpkeepRepository
 
 DAYS: Final = (1, 7, 30)
+KINDS: Final = (
+    "node.expiring",
+    "node.certificate_expiring",
+    "node.credential_expiring",
+    "api_token.expiring",
+    "client_secret.expiring",
+    "enrolment_token.expiring",
+    "master.certificate_expiring",
+)
 KEEP_SECONDS: Final = 30 * DAY
 """For which a notice is remembered after the end."""
 BATCH: Final = 200
@@ -54,16 +63,17 @@ async def _due(session: AsyncSession, settings: MasterSettings, now: int) -> lis
     found, until = UpkeepRepository(session), now + max(DAYS) * DAY
     life, grace = settings.certificate_seconds, settings.grace_seconds
     tls = await asyncio.to_thread(_tls_certificate, settings)
-    endings = {
-        "node.expiring": await found.nodes_to_expire(now, until),
-        "node.certificate_expiring": _late(await found.certificates(now, now + life // 2), life // 2),
-        "node.credential_expiring": await found.credentials(now, grace),
-        "api_token.expiring": await found.api_tokens(now, until),
-        "client_secret.expiring": await found.client_secrets(now, until),
-        "enrolment_token.expiring": await found.enrolment_tokens(now, until),
-        "master.certificate_expiring": [tls] if tls is not None and now < tls.ends_at <= until else [],
-    }
-    return [notice for kind, several in endings.items() for notice in _notices(kind, several, now)]
+    endings = (
+        await found.nodes_to_expire(now, until),
+        _late(await found.certificates(now, now + life // 2), life // 2),
+        await found.credentials(now, grace),
+        await found.api_tokens(now, until),
+        await found.client_secrets(now, until),
+        await found.enrolment_tokens(now, until),
+        [tls] if tls is not None and now < tls.ends_at <= until else [],
+    )
+    found_kinds = zip(KINDS, endings, strict=True)
+    return [notice for kind, several in found_kinds for notice in _notices(kind, several, now)]
 
 
 def _late(certificates: list[Ending], half_life: int) -> list[Ending]:
