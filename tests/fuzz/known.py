@@ -40,6 +40,9 @@ class Known:
                 case.path_parameters[name] = "lab"
             elif ids := self._candidates(name):
                 case.path_parameters[name] = self._random.choice(ids)
+        for item in case.body.get("items", ()) if isinstance(case.body, dict) else ():
+            if isinstance(item, dict) and isinstance(item.get("id"), str) and self._ids["nod"]:
+                item["id"] = self._random.choice(self._ids["nod"])
         if case.headers and "If-Match" in case.headers:
             url = fuzzed.url + case.formatted_path
             answer = httpx.get(url, headers=fuzzed.headers)

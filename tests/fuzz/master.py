@@ -13,17 +13,36 @@ from pathlib import Path
 import httpx
 import uvicorn
 
+from tests.api.conftest import Identity
 from tests.cli.conftest import free_port
 from veilnet.api.app import create_app
 from veilnet.api.bootstrap import init_master
 from veilnet.api.events import service
 from veilnet.api.settings import load_settings
+from veilnet.enrolment_token import read_token
+
+NODES = 20
 
 
 @dataclass(frozen=True)
 class Fuzzed:
     url: str
     headers: dict[str, str]
+
+
+def _enrol_some(client: httpx.Client) -> None:
+    """Nodes for what is made up to meet; a few of them will be revoked and deleted on the way."""
+    body = {"realm": "lab", "roles": ["guardian"], "usage_limit": None}
+    token = read_token(client.post("/api/v1/enrolment-tokens", json=body).json()["token"])
+    for number in range(NODES):
+        identity, now = Identity(), int(time.time())
+        request = {
+            "token_id": token.id,
+            "secret": token.secret,
+            "request": identity.claim(token, name=f"n{number}", now=now),
+            "descriptor": identity.descriptor(now=now),
+        }
+        assert client.post("/api/v1/enrolments", json=request).status_code == 201
 
 
 @contextmanager
@@ -42,6 +61,7 @@ def fuzzed_master(folder: Path) -> Iterator[Fuzzed]:
             time.sleep(0.02)
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers) as client:
             assert client.post("/api/v1/realms", json={"name": "lab"}).status_code == 201
+            _enrol_some(client)
         yield Fuzzed(f"http://127.0.0.1:{port}", headers)
     finally:
         server.should_exit = True

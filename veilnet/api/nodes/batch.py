@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from veilnet.api.db import part
@@ -30,7 +31,10 @@ _STEPS: Final[dict[str, Step]] = {
 async def run(call: Call, body: NodeBatch, *, dry_run: bool) -> NodeBatchOut:
     await _lock(call, body)
     async with part(call.session, keep=not dry_run):
-        items = [await _one(call, change, dry_run=dry_run) for change in body.items]
+        items = []
+        for change in body.items:
+            items.append(await _one(call, change, dry_run=dry_run))
+            await asyncio.sleep(0)  # whoever reads meanwhile waits for one item, not for all
     failed = sum(item.problem is not None for item in items)
     return NodeBatchOut(items=items, succeeded=len(items) - failed, failed=failed, dry_run=dry_run)
 

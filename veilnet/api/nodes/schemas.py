@@ -5,7 +5,7 @@ from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, model_validator
 
 from veilnet.api.policies.schemas import Taints
 from veilnet.api.schemas import Body, Out, Problem
@@ -71,10 +71,19 @@ class NodePatch(Body):
     labels: Annotated[dict[LabelKey, LabelValue | None], Field(max_length=64)] | None = None
 
 
+def _in_reach(value: datetime) -> datetime:
+    if value.year > 2500:  # later ones do not come back as they were sent: pydantic reads larger numbers as ms
+        raise ValueError("too far away")
+    return value
+
+
+Expiry = Annotated[AwareDatetime, AfterValidator(_in_reach)]
+
+
 class NodeExpiry(Body):
     """null, or a time that has passed: at once."""
 
-    expires_at: AwareDatetime | None = None
+    expires_at: Expiry | None = None
 
 
 NodeAction = Literal["approve", "revoke", "expire", "renew", "drain", "undrain", "delete", "taints", "labels"]
@@ -89,7 +98,7 @@ class NodeChange(Body):
     action: NodeAction
     taints: Taints | None = None
     labels: Annotated[dict[LabelKey, LabelValue | None], Field(max_length=64)] | None = None
-    expires_at: AwareDatetime | None = None
+    expires_at: Expiry | None = None
     if_match: Annotated[str, Field(max_length=512)] | None = None
 
     @model_validator(mode="after")
