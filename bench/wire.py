@@ -26,7 +26,7 @@ class Http:
 
     async def request(self, method: str, path: str, bearer: str, body: bytes = b"") -> tuple[int, bytes]:
         """(status, body) of the answer."""
-        reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = await self._connection()
         head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {bearer}\r\n"
         if body:
             head += "Content-Type: application/json\r\n"
@@ -36,6 +36,14 @@ class Http:
         answer = await reader.readexactly(length)
         self._idle.append((reader, writer))
         return int(lines[0].split()[1]), answer
+
+    async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        while self._idle:
+            reader, writer = self._idle.pop()
+            if not reader.at_eof():  # a Master ends what lay idle for some seconds
+                return reader, writer
+            writer.close()
+        return await asyncio.open_connection("127.0.0.1", self._port)
 
     def close(self) -> None:
         for _, writer in self._idle:

@@ -26,6 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, c
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
 from veilnet.api.hub import Hub
+from veilnet.api.postgres import postgres_engine
 from veilnet.api.sqlite import BUSY_MS, Driver
 
 NAMING: Final = {
@@ -40,12 +41,6 @@ _WOKEN: Final = "veil_woken_topics"
 _HOOKS: Final = "veil_before_commit"
 _AFTER: Final = "veil_after_commit"
 NOTIFY_CHANNEL: Final = "veilnet"
-_POSTGRES_SETTINGS: Final = {
-    "application_name": "veilnet-master",
-    "lock_timeout": "5000",
-    "statement_timeout": "30000",
-    "idle_in_transaction_session_timeout": "30000",
-}
 _SQLITE_SYNCHRONOUS = "FULL"
 Hook = Callable[[AsyncSession], Awaitable[None]]
 
@@ -84,19 +79,9 @@ def make_engine(url: str) -> AsyncEngine:
     if found.drivername == "postgresql":
         found = found.set(drivername="postgresql+asyncpg")
     if found.get_backend_name() == "postgresql":
-        arguments = {"timeout": 5, "server_settings": _POSTGRES_SETTINGS}
-        return create_async_engine(
-            found,
-            pool_size=10,
-            max_overflow=10,
-            pool_timeout=5,
-            pool_pre_ping=True,
-            connect_args=arguments,
-            hide_parameters=True,
-        )
-    engine = create_async_engine(
-        found, module=Driver(), hide_parameters=True
-    )  # bound values would reach the log with an error
+        return postgres_engine(found)
+    # hidden: bound values would reach the log with an error
+    engine = create_async_engine(found, module=Driver(), hide_parameters=True)
     event.listen(engine.sync_engine, "connect", _sqlite_connect)
     event.listen(engine.sync_engine, "begin", _sqlite_begin)
     return engine
@@ -118,6 +103,9 @@ def _sqlite_begin(connection: Connection) -> None:
 
 @asynccontextmanager
 async def read_session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
+    """On Postgres each statement is a transaction of its own, which saves beginning and ending one."""
+    if engine.dialect.name == "postgresql":
+        engine = engine.execution_options(isolation_level="AUTOCOMMIT")
     async with AsyncSession(engine, expire_on_commit=False) as session:
         yield session
 
