@@ -19,6 +19,8 @@ FLOW_DOUBT_TIME: Final = 3.0
 """A flow that goes on from our side and has stopped from the other: seconds until we ask, and for an answer."""
 ASK_TICKS: Final = 2
 """Ticks in which something was sent since the last sign of life: then we ask."""
+RESTART_GRACE: Final = 20.0
+"""Seconds after our own restart in which nobody is quiet: daemons of a whole fleet may start one after the other."""
 QUIET_TIME: Final = 4.0
 """Seconds without an answer to that until the session is quiet."""
 
@@ -31,7 +33,7 @@ class Liveness:
     has broken off from the other side is a reason to give up sooner; one that never had a way back is none.
 
     Short of that, a session that is sent on and not heard becomes `quiet`: its owner may try another way beside it and
-    keep this one meanwhile. After our own restart nothing is quiet for a while: others may have restarted too."""
+    keep this one meanwhile."""
 
     def __init__(self, core: Core, ping: Callable[[], None], *, restarted: bool = False) -> None:
         self._core = core
@@ -43,7 +45,7 @@ class Liveness:
         self._gap = False
         self._unheard = 0
         self._asked: float | None = None
-        self._asks_from = core.after(core.settings.ping_interval) if restarted else core.now
+        self._asks_from = core.after(RESTART_GRACE) if restarted else core.now
         self._last: tuple[int, int, int] | None = None
         self._next = core.after(core.jitter(core.settings.ping_interval))
 
