@@ -43,13 +43,25 @@ def bursts(arrived: set[int], frames: int) -> Counter[int]:
     return Counter(after - before - 1 for before, after in pairwise(edges) if after - before > 1)
 
 
-def summary(records: bytes, start: int, stalls: Stalls, frames: int = FRAMES) -> dict[str, object]:
+def undisturbed(records: array[int], start: int, stalls: Stalls, delay: float) -> list[float]:
+    """Latencies of frames that were not sent and did not arrive during a stall, nor would have, had they taken `delay`
+    seconds: whether a frame skips the delay must not decide whether it counts. 0 where delays differ anyway: frames
+    that take the mean would count more often than the others."""
+    kept = []
+    for latency, at in zip(records[1::3], records[2::3], strict=True):
+        sent = start + at * 1000 - latency
+        if not any(moment in stalls for moment in (sent, sent + latency, sent + round(delay * 1e9))):
+            kept.append(latency / 1e9)
+    return kept
+
+
+def summary(case: Impairment, records: bytes, start: int, stalls: Stalls, frames: int = FRAMES) -> dict[str, object]:
     """Figures of a run from probe's records (number, latency in ns, arrival in us since `start`). Those of delay leave
-    out what arrived during a stall; `undisturbed` is the share that is left."""
+    out what a stall disturbed; `undisturbed` is the share that is left."""
     words = array("I", records)
     numbers = words[0::3].tolist()
     every = [word / 1e9 for word in words[1::3]]
-    latencies = [latency for latency, at in zip(every, words[2::3], strict=True) if start + at * 1000 not in stalls]
+    latencies = undisturbed(words, start, stalls, 0.0 if case.jitter else case.delay)
     arrived = set(numbers)
     cut = statistics.quantiles(latencies, n=QUANTILES)
     return {

@@ -157,7 +157,7 @@ def boot(kernel: Path, ramdisk: Path, disk: Path) -> str:
 def figures(case: Impairment, records: bytes, said: bytes) -> dict[str, object]:
     """The guest has one CPU: when the probe could not run, netem's timers could not either."""
     start, stalls = of_probe(said)
-    return {"netem": " ".join(netem_arguments(case)), **summary(records, start, Stalls(stalls))}
+    return {"netem": " ".join(netem_arguments(case)), **summary(case, records, start, Stalls(stalls))}
 
 
 def main() -> int:

@@ -3,7 +3,7 @@
 
 All cases run at once on wires of one emulator. Losses lie in the 99 % interval around what was asked for, and differ
 from netem's by less than the two-proportion z test allows at 1 % for all five cases together. Burst lengths: Pearson's
-chi-square test of homogeneity at 1 %; a control has to fail it.
+chi-square test of homogeneity at 1 % for the four cases together; a control has to fail it by far.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ pytestmark = [  # 10^5 frames a case take minutes, and their times need a machin
 NETEM: dict[str, Any] = json.loads(Path(__file__).with_name("netem.json").read_text())
 INTERVAL_NS = 200_000
 SEED = 5
-SIGNIFICANCE = 0.01
-LEAST_UNDISTURBED = 0.3
+SHOWN = ("undisturbed", "mean_delay", "mean_delay_of_all", "lost", "overtakers")
+SIGNIFICANCE_OF_FOUR = 0.01 / 4  # each of four tests, so that all hold in 99 % (Bonferroni)
+LEAST_UNDISTURBED = 0.02
+"""2,000 frames: the standard error of each mean is at most 1 % then."""
 Figures = dict[str, dict[str, Any]]
 
 
@@ -52,10 +54,13 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Figures]:
         for name in cases:
             counters = rig.control.counters(name, 0)
             assert (counters.frames_in, counters.overrun) == (FRAMES, 0)
-        yield {
-            name: summary(records, of_probe(said)[0], Stalls(stalls))
+        figures = {
+            name: summary(cases[name], records, of_probe(said)[0], Stalls(stalls))
             for name, (records, said) in zip(cases, outputs, strict=True)
         }
+        for name, row in figures.items():
+            print(f"\n{name}: " + ", ".join(f"{key} {row[key]}" for key in SHOWN), end="")
+        yield figures
 
 
 def inflation(impairment: Impairment) -> float:
@@ -105,7 +110,7 @@ def test_loss_within_its_interval(emulator: Figures, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["loss", "burst", "reorder", "duplicate"])
 def test_burst_lengths(emulator: Figures, name: str) -> None:
-    assert homogeneity(histogram(emulator[name]), histogram(NETEM["cases"][name])) > SIGNIFICANCE
+    assert homogeneity(histogram(emulator[name]), histogram(NETEM["cases"][name])) > SIGNIFICANCE_OF_FOUR
 
 
 def test_burst_lengths_of_the_control_differ(emulator: Figures) -> None:
