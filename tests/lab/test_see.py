@@ -11,7 +11,10 @@ from rich.console import Console
 
 from veilnet.lab.journal import LabError
 from veilnet.lab.lab import Lab
-from veilnet.lab.see import pcap_command, rate_tables
+from veilnet.lab.named import any_fleet, namespace_fleet
+from veilnet.lab.see import pcap_command, rate_tables, status_table
+from veilnet.lab.topology import read
+from veilnet.lab.vagrant.lab import MachineLab
 
 
 def test_rates_are_differences_over_the_time_between() -> None:
@@ -42,3 +45,23 @@ def test_pcap_listens_behind_the_wire_or_at_the_nic(make_lab: Callable[[str], La
     assert command[command.index("-i") + 1] == "u-c1"
     with pytest.raises(LabError, match="no link c1-c9; links: c1-c2"):
         pcap_command(lab, "c1-c9", None)
+
+
+@pytest.mark.root
+def test_status_of_a_lab_of_machines_names_machines(lab_name: str) -> None:
+    lab = MachineLab(lab_name)
+    lab.journal.create()
+    try:
+        text, _ = read("pair")
+        (lab.directory / "topology.yml").write_text(text)
+        (lab.directory / "options.json").write_text('{"faultable": false, "seed": 1}')
+        (lab.directory / "plan.json").touch()
+        table = status_table(any_fleet(lab_name))
+        where, daemons = ([*table.columns[index].cells] for index in (2, 3))
+        assert where == [lab.namespace("master"), "machine 10.76.0.2", "machine 10.76.0.3"]
+        assert daemons == ["none", *["none, or the machine does not answer"] * 2]
+        assert lab.shell("c1")[-2:] == ["-t", "node-c1"]
+        with pytest.raises(LabError, match="is of machines; pcap is for labs of namespaces"):
+            namespace_fleet(lab_name, "pcap is")
+    finally:
+        lab.down()

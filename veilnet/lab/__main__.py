@@ -104,8 +104,11 @@ def _start(fleet: Fleet) -> None:
 def _keep_logs(lab: Lab) -> None:
     """What the nodes said, for whoever has to find out why they did not start."""
     with contextlib.suppress(OSError):
+        logs = [log for log in lab.directory.rglob("*log") if log.stat().st_size]
+        if not logs:
+            return
         kept = Path(tempfile.mkdtemp(prefix=f"veilnet-lab-{lab.name}-"))
-        for log in lab.directory.rglob("*log"):
+        for log in logs:
             shutil.copy(log, kept / "-".join(log.relative_to(lab.directory).parts))
         print(f"lab: logs are kept in {kept}", file=sys.stderr)
 
