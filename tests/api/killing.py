@@ -20,6 +20,8 @@ from bench.controller import Replica
 PATIENCE: Final = 60.0
 """Seconds for which a request is tried again."""
 BUSY: Final = {429, 503}
+LOST: Final = 0.02
+"""Share of answers that the balancer throws away together with the connection: a kill seldom meets that moment."""
 
 
 @asynccontextmanager
@@ -55,7 +57,7 @@ async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, bac
                 answers, back = await asyncio.open_connection("127.0.0.1", port)
                 break
         if back is not None:
-            pumps = [asyncio.create_task(_pump(reader, back)), asyncio.create_task(_pump(answers, writer))]
+            pumps = [asyncio.create_task(_pump(reader, back)), asyncio.create_task(_pump(answers, writer, LOST))]
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for pump in pumps:
@@ -68,9 +70,9 @@ async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, bac
                     await end.wait_closed()
 
 
-async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter, lost: float = 0.0) -> None:
     with contextlib.suppress(OSError):
-        while data := await source.read(65536):
+        while (data := await source.read(65536)) and random.random() >= lost:
             target.write(data)
             await target.drain()
 

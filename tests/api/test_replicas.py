@@ -10,6 +10,8 @@ import httpx
 import pytest
 
 from tests.api.conftest import Master, make_settings
+from tests.api.postgres import Cluster
+from veilnet.api import listen
 from veilnet.api.app import create_app
 from veilnet.api.db import read_session
 from veilnet.api.outbox.repository import OutboxRepository
@@ -26,6 +28,24 @@ async def test_a_commit_wakes_the_other_replica(master: Master) -> None:
                 woken.clear()
                 await master.realm()
                 await woken.wait()
+
+
+async def test_a_listener_that_was_cut_off_stands_again_at_once(
+    master: Master, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listen, "_RETRY_SECONDS", 0.1)
+    other = create_app(master.context.settings, master.clock)
+    async with other.router.lifespan_context(other), asyncio.timeout(10):
+        with other.state.context.hub.waiting("outbox") as woken:
+            await woken.wait()
+            for _ in range(2):
+                woken.clear()
+                query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
+                assert "t" in await asyncio.to_thread(cluster.psql, "postgres", query)
+                await woken.wait()  # it stands again, and tells everybody to look
+            woken.clear()
+            await master.realm()
+            await woken.wait()
 
 
 async def test_events_become_visible_in_order(master: Master, tmp_path: Path) -> None:

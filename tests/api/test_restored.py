@@ -140,3 +140,17 @@ async def test_a_database_that_came_back_by_itself(master: Master) -> None:
         while (found := await master.request("GET", f"/operations/{verified['id']}"))["state"] == "running":
             await asyncio.sleep(0.02)
     assert found["result"]["first_fault"] is None
+
+
+async def test_a_copy_put_back_without_a_word_is_noticed(master: Master, caplog: pytest.LogCaptureFixture) -> None:
+    realm = await master.realm()
+    enrolled = await master.enrol("one")
+    feed = Feed(master.context, realm["id"])
+    await feed.turn(due=True)
+    node_id = bytes.fromhex((await master.request("GET", f"/nodes/{enrolled['id']}"))["node_id"])
+    for since in (feed.version, feed.version + 1, feed.version + 2):
+        with feed.join(node_id, since) as channel:
+            await feed.look_behind(channel)
+    assert [record.message.count("veilnet master db restored") for record in caplog.records] == [1]
+    assert master.context.metrics.registry.get_sample_value("veilnet_master_nodes_ahead_total") == 2
+    await feed.stop()

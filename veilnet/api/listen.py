@@ -43,14 +43,24 @@ async def _listen(engine: AsyncEngine, hub: Hub) -> None:
         connection = None
         try:
             connection = await asyncpg.connect(url, timeout=5)
+            ended = asyncio.Event()
+            connection.add_termination_listener(lambda _, ended=ended: ended.set())
             await connection.add_listener(NOTIFY_CHANNEL, lambda *found: hub.notify(str(found[3])))
             hub.notify_all()  # what was sent while nobody listened
-            while True:
-                await asyncio.sleep(_PROBE_SECONDS)
+            while not await _set_within(ended, _PROBE_SECONDS):
                 await connection.execute("SELECT 1", timeout=5)
+            raise ConnectionError("the server ended it")
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             _log.warning("listen", error=type(error).__name__, retry_seconds=_RETRY_SECONDS)
             await asyncio.sleep(_RETRY_SECONDS)
         finally:
             if connection is not None:
                 connection.terminate()
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False

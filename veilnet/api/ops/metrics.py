@@ -36,6 +36,11 @@ class Metrics:
             "When this Master last dropped what is kept no longer; 0 if others did.",
             registry=self.registry,
         )
+        self.nodes_ahead = Counter(
+            "veilnet_master_nodes_ahead",
+            "Channels of nodes that know more than the database: was an older copy put back?",
+            registry=self.registry,
+        )
         self.channels = Gauge(
             "veilnet_master_node_channels", "Open channels of nodes at this Master.", registry=self.registry
         )

@@ -37,6 +37,10 @@ CHUNK: Final = 64
 """Records in one message of the first answer."""
 RETRY: Final = 1.0
 """Seconds until a turn that failed is tried again."""
+_BEHIND: Final = (
+    "realm %s: node %s says that it knows version %d, this Master is at %d: if the database was put back from an older"
+    " copy, run `veilnet master db restored` once"
+)
 
 
 @dataclass(eq=False)
@@ -66,7 +70,7 @@ class Feed:
         self._turning = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
-        self._stopping = self._failed = False
+        self._stopping = self._failed = self._behind = False
         self._head: str | None = None
         self._head_version = self._policy_version = 0
         self._buried: list[tuple[int, str]] = []
@@ -142,6 +146,17 @@ class Feed:
             for _, facts in self._former[first:]
             if facts.node_id in self._index.facts and self._index.would_see(node_id, facts)
         }
+
+    async def look_behind(self, channel: Channel) -> None:
+        """A node that knows more than the database is the sign of a copy that was put back without a word."""
+        if channel.sent <= self.version:
+            return
+        await self.turn()  # another replica may have told it
+        if channel.sent > self.version:
+            self._context.metrics.nodes_ahead.inc()
+            if not self._behind:
+                _log.error(_BEHIND, self._realm_id, channel.node_id.hex(), channel.sent, self.version)
+            self._behind = True
 
     # ---- the task ----------------------------------------------------------------------------------------------------
 
