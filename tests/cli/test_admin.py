@@ -25,6 +25,9 @@ def private(path: Path) -> bool:
 def test_from_nothing_to_a_topology(run: Run, served: Served, tmp_path: Path) -> None:
     run("realm", "create", "lab", "--ipv4", "10.9.0.0/16", "--min-guardians", "0", *served.admin)
     assert "10.9.0.0/16" in run("realm", "list", *served.admin).out
+    told = map(json.loads, (tmp_path / "master.log").read_text().splitlines())
+    (serving,) = [line for line in told if line["event"] == "serving"]
+    assert served.url == f"https://{serving['host']}:{serving['port']}" and serving["tls"]
     token_file = tmp_path / "token"
     made = run("token", "create", "--role", "guardian", "--uses", "0", "-o", str(token_file), *served.admin)
     assert (made.out, private(token_file)) == ("", True)

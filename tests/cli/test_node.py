@@ -131,11 +131,20 @@ def answering(run_dir: Path) -> Iterator[dict[str, object]]:
 
 
 def test_answers_are_shown(run: Run, answering: dict[str, object]) -> None:
-    answering["status"] = {"node": "a", "links": [1, 2, 3], "counters": {"OK_FORWARD": 7}, "clock_fault": None}
+    leg = {"label": 7, "state": "spliced", "previous": "a", "next": "b"}
+    answering["status"] = {
+        "node": {"name": "g", "roles": ["guardian"]},
+        "links": [],
+        "legs": [leg] * 21,
+        "counters": {"OK_FORWARD": 7, "DROP_LOOP": 0},
+        "clock_fault": None,
+    }
     answering["ping"] = {"ok": True, "rtt_ms": 1.25}
     answering["paths"] = {"paths": [{"peer": "b", "hops": ["g1", "g2"], "state": "up", "rtt_ms": 2}]}
-    assert json.loads(run("status", "--instance", "t", "--json").out)["links"] == [1, 2, 3]
-    assert "links: 3\ncounters: OK_FORWARD 7\nclock_fault: none\n" in run("status", "--instance", "t").out
+    assert json.loads(run("status", "--instance", "t", "--json").out)["legs"] == [leg] * 21
+    lines = run("status", "--instance", "t").out.splitlines()
+    assert lines[:4] == ["node: name g, roles guardian", "links: 0", "legs: 21", "  previous a, next b, state spliced"]
+    assert lines[23:26] == ["  and 1 more: --json shows all", "counters: OK_FORWARD 7", "clock_fault: none"]
     assert run("ping", "b", "--instance", "t").out == "b: 1.250 ms\n"
     asked = json.loads(run("ping", "b", "--instance", "t", "--timeout", "2", "--json").out)["asked"]
     assert asked == {"command": "ping", "name": "b", "timeout": 2.0}

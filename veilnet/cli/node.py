@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
@@ -13,6 +13,7 @@ from veilnet.cli import daemon
 from veilnet.cli.admin import AdminToken, AsJson, Realm, connect
 from veilnet.cli.output import Exit, fail, print_json, print_plain, print_rows
 from veilnet.cli.secret_input import read_secret
+from veilnet.cli.status_text import status_lines
 from veilnet.client.paging import every
 
 STATE_ROOT: Final = Path("/var/lib/veilnet")
@@ -113,17 +114,10 @@ def status(instance: Instance = "default", as_json: AsJson = False) -> None:
     if as_json:
         print_json(answer)
         return
-    for key, value in answer.items():
-        print_plain(f"{key}: {_short(value)}")
+    for line in status_lines(answer):
+        print_plain(line)
     for setting in answer.get("networks", {}).get("missing", []):
         print_plain(f"gateway does not forward: {setting} (docs/networks.md)")
-
-
-def _short(value: Any) -> str:
-    """One line of a status value: counts instead of long lists."""
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_short(item)}" for key, item in value.items()) or "none"
-    return f"{len(value)}" if isinstance(value, list) else "none" if value is None else str(value)
 
 
 def ping(

@@ -4,11 +4,23 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, Final
 
+import structlog
 import uvicorn
 import uvloop
+
+_log: Final[Any] = structlog.get_logger("veilnet.api")
+
+
+class _Main(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            _log.info("serving", host=self.config.host, port=self.config.port, tls=self.config.is_ssl)
 
 
 class _Side(uvicorn.Server):
@@ -24,7 +36,7 @@ def run_servers(api: uvicorn.Config, ops: Callable[[Callable[[], bool]], uvicorn
 
     `ops` makes the operators' listener from a function that says whether the main one is shutting down.
     """
-    main = uvicorn.Server(api)
+    main = _Main(api)
     side = None if ops is None else _Side(ops(lambda: main.should_exit))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(main, side))
