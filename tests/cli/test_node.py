@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -242,11 +243,24 @@ def test_accepting_reaches_the_daemon_only_when_asked_for(wanted: Wanted) -> Non
     conflux = replace(wanted, role="conflux")
     assert "--accept-networks" not in bring_up.keyd_arguments(conflux, 4000)
     assert "--accept-networks" in bring_up.keyd_arguments(replace(conflux, accept_networks=True), 4000)
+    offering = bring_up.keyd_arguments(replace(conflux, offered=("10.1.0.0/16", "10.2.0.0/16")), 4000)
+    assert list(offering[-4:]) == ["--offer-network", "10.1.0.0/16", "--offer-network", "10.2.0.0/16"]
 
 
-def test_a_guardian_accepts_no_networks(monkeypatch: pytest.MonkeyPatch, wanted: Wanted) -> None:
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"accept_networks": True}, "a Guardian sends nothing"),
+        ({"offered": ("10.1.0.0/16",)}, "a Guardian sends nothing"),
+        ({"role": "conflux", "offered": ("10.1.0.1/16",)}, "has host bits set"),
+        ({"role": "conflux", "offered": ("office",)}, "--offer-network"),
+    ],
+)
+def test_network_options_that_make_no_sense(
+    monkeypatch: pytest.MonkeyPatch, wanted: Wanted, changes: dict[str, Any], said: str
+) -> None:
     monkeypatch.setattr(bring_up, "require_root", lambda: None)
-    with pytest.raises(CliError, match="Guardian sends nothing") as error:
-        bring_up.bring_up(replace(wanted, accept_networks=True), None)
+    with pytest.raises(CliError, match=said) as error:
+        bring_up.bring_up(replace(wanted, **changes), None)
     assert error.value.code is Exit.USAGE
     assert not wanted.state_dir.exists()

@@ -16,7 +16,8 @@ from veilnet.keyd.dataplane import IpNetwork
 from veilnet.protocol.policy import read_policy
 
 OVERLAY = (ip_network("100.64.0.0/24"), ip_network("fd00::/64"))
-ACCEPTS, REFUSES = NetworkChoice(True, OVERLAY), NetworkChoice(False, OVERLAY)
+ANYTHING = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+ACCEPTS, REFUSES = NetworkChoice(True, OVERLAY, ANYTHING), NetworkChoice(False, OVERLAY, ANYTHING)
 OFFICE, HOST = "192.168.7.0/24", IPv4Address("192.168.7.20")
 
 
@@ -115,6 +116,29 @@ def test_what_is_not_approved_is_not_delivered() -> None:
     pass_on(net, "a", packet(a.view.ipv4, "10.2.3.4"), 0.1)
     assert b.plane.reasons()["DROP_INNER_NOT_OURS"] == 1
     assert len(b.delivered) == 1
+
+
+@pytest.mark.parametrize(
+    ("offered", "own"),
+    [
+        ((), ()),
+        (("10.0.0.0/8",), ()),
+        (("192.168.7.0/25",), ()),
+        ((OFFICE,), (OFFICE,)),
+        (("192.168.0.0/16",), (OFFICE,)),
+    ],
+)
+def test_the_master_alone_opens_no_host(offered: tuple[str, ...], own: tuple[str, ...]) -> None:
+    """An approved network has to lie in what the gateway's owner offers."""
+    net = realm(b=(OFFICE,))
+    a, b = net.nodes["a"], net.nodes["b"]
+    b.choice = NetworkChoice(False, OVERLAY, nets(*offered))
+    b.boot(net)
+    assert b.engine.streams.networks.own() == nets(*own)
+    assert b.engine.snapshot()["networks"]["not_offered"] == ([] if own else [OFFICE])
+    pass_on(net, "a", packet(a.view.ipv4, HOST))
+    assert len(b.delivered) == len(own)
+    assert b.plane.reasons().get("DROP_INNER_NOT_OURS", 0) == 1 - len(own)
 
 
 def test_who_does_not_accept_neither_sends_nor_takes() -> None:

@@ -163,7 +163,9 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         fleet.kill("master")
         start_master(fleet)
         fleet.variables["c1"] = {"VEILNET_ACCEPT_NETWORKS": "1"}
+        fleet.variables["c2"] = {"VEILNET_OFFER_NETWORKS": "0.0.0.0/0 2001:db8::/32"}
         restart(fleet, "c1")
+        restart(fleet, "c2")
         for device in ("veil0", "u-h1"):
             run(fleet, "c2", f"sysctl -q -w net.ipv4.conf.{device}.forwarding=1")
         run(fleet, "c2", "sysctl -q -w net.ipv6.conf.all.forwarding=1")

@@ -9,7 +9,7 @@ import random
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address, ip_address, ip_network
 from pathlib import Path
 from typing import Final
 
@@ -48,13 +48,13 @@ class Wanted:
     dark: bool
     foreground: bool
     accept_networks: bool = False
+    offered: tuple[str, ...] = ()
     enrol_again: bool = False
 
 
 def bring_up(wanted: Wanted, token_text: str | None) -> None:
     require_root()
-    if wanted.accept_networks and wanted.role != dataplane.CONFLUX:
-        fail("--accept-networks: a Guardian sends nothing of its host's", "leave it out", Exit.USAGE)
+    _check_networks(wanted)
     files = NodeFiles(wanted.state_dir)
     if daemon.running_pid(wanted.instance) is not None:
         fail(f"instance {wanted.instance} is up already", f"veilnet {wanted.role} down --instance {wanted.instance}")
@@ -68,6 +68,17 @@ def bring_up(wanted: Wanted, token_text: str | None) -> None:
     for attached in facts.attached:
         say(f"{attached.nic}: {attached.mode} XDP, driver {attached.driver}, MTU {attached.mtu}")
     _key_daemon(wanted, port, fresh=facts.veth is None or facts.veth.created)
+
+
+def _check_networks(wanted: Wanted) -> None:
+    if (wanted.accept_networks or wanted.offered) and wanted.role != dataplane.CONFLUX:
+        remedy = "leave --accept-networks and --offer-network out"
+        fail("a Guardian sends nothing of its host's and of no network", remedy, Exit.USAGE)
+    for text in wanted.offered:
+        try:
+            ip_network(text)
+        except ValueError as error:
+            fail(f"--offer-network: {error}", "give a prefix such as 192.168.7.0/24", Exit.USAGE)
 
 
 def require_root() -> None:
@@ -186,8 +197,9 @@ def _key_daemon(wanted: Wanted, port: int, *, fresh: bool) -> None:
 def keyd_arguments(wanted: Wanted, port: int) -> Sequence[str]:
     nics = [word for nic in wanted.nics for word in ("--nic", nic)]
     paths = ["--instance", wanted.instance, "--state-dir", str(wanted.state_dir)]
-    accepting = ["--accept-networks"] if wanted.accept_networks else []
-    return [*paths, *nics, "--knock-port", str(port), *accepting]
+    networks = ["--accept-networks"] if wanted.accept_networks else []
+    networks += [word for text in wanted.offered for word in ("--offer-network", text)]
+    return [*paths, *nics, "--knock-port", str(port), *networks]
 
 
 def take_down(instance: str) -> None:

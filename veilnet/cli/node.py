@@ -44,6 +44,15 @@ AcceptNetworks = Annotated[
         help="Conflux: route approved networks behind other nodes to them.",
     ),
 ]
+Offered = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--offer-network",
+        envvar="VEILNET_OFFER_NETWORKS",
+        metavar="PREFIX",
+        help="Conflux: be a gateway of this network, or of parts of it, once it is approved; may be given again.",
+    ),
+]
 Foreground = Annotated[bool, typer.Option("--foreground", help="Stay; for service managers.")]
 EnrolAgain = Annotated[
     bool, typer.Option("--enrol-again", help="With the token, as the same identity: after it expired or was deleted.")
@@ -75,6 +84,7 @@ def _up(role: str) -> Callable[..., None]:
         dark: Dark = False,
         foreground: Foreground = False,
         accept_networks: AcceptNetworks = False,
+        offer_network: Offered = None,
         enrol_again: EnrolAgain = False,
     ) -> None:
         """Enrol if need be, attach the data plane, start the key daemon."""
@@ -94,6 +104,7 @@ def _up(role: str) -> Callable[..., None]:
             dark=dark,
             foreground=foreground,
             accept_networks=accept_networks,
+            offered=tuple(offer_network or ()),
             enrol_again=enrol_again,
         )
         bring_up(wanted, token_text)

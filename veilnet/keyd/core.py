@@ -136,10 +136,12 @@ Action = SendDatagram | Inject | EmitProbe | Event | RouteNetworks
 
 @dataclass(frozen=True, slots=True)
 class NetworkChoice:
-    """What this host's owner says about networks behind other nodes. `overlay`: the realm's own ranges."""
+    """What this host's owner says about networks. `accept`: use those behind other nodes. `offered`: what this node may
+    be made the gateway of; an approved network has to lie in one of these. `overlay`: the realm's own ranges."""
 
     accept: bool = False
     overlay: tuple[IpNetwork, ...] = ()
+    offered: tuple[IpNetwork, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

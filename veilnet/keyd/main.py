@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m veilnet.keyd --instance NAME --state-dir DIR --nic NIC ... [--knock-port PORT] [--accept-networks]`
+"""`python -m veilnet.keyd --instance NAME --state-dir DIR --nic NIC ... [--knock-port PORT] [--accept-networks]
+[--offer-network PREFIX ...]`
 
 The key daemon of one instance, in the foreground, over a data plane that is up already. SIGTERM and SIGINT end it and
 leave the data plane at work; SIGHUP reads the host's addresses again.
@@ -12,6 +13,7 @@ import asyncio
 import logging
 import signal
 import sys
+from ipaddress import ip_network
 from pathlib import Path
 
 import structlog
@@ -30,6 +32,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--nic", required=True, action="append", help="underlay device; may be repeated")
     parser.add_argument("--knock-port", type=int, default=0, help="default: the one in the data plane's configuration")
     parser.add_argument("--accept-networks", action="store_true", help="use networks behind other nodes")
+    parser.add_argument("--offer-network", action="append", default=[], type=ip_network, help="be a gateway of it")
     parser.add_argument("--verbose", action="store_true")
     return parser.parse_args(arguments)
 
@@ -53,7 +56,8 @@ def configure_logging(verbose: bool) -> None:
 async def serve(options: argparse.Namespace) -> None:
     files = NodeFiles(options.state_dir)
     info = read_info(files)
-    choice = NetworkChoice(options.accept_networks, (info.ipv4.network, info.ipv6.network))
+    overlay, offered = (info.ipv4.network, info.ipv6.network), tuple(options.offer_network)
+    choice = NetworkChoice(options.accept_networks, overlay, offered)
     client = MasterClient(files, mark=routing.MARK if choice.accept else 0)
     shell = Shell(
         options.instance, files.node_keys(), tuple(options.nic), options.knock_port, client.status, networks=choice

@@ -55,14 +55,24 @@ class Networks:
     # ---- what is approved ------------------------------------------------------------------------------------------
 
     def own(self) -> tuple[IpNetwork, ...]:
-        """This node's approved networks, as far as they can be used."""
-        node = self._core.node(self._core.own.node_id)
-        return tuple(self._usable(node.networks)) if node is not None and "conflux" in node.roles else ()
+        """This node's approved networks that its host offers, as far as they can be used."""
+        return tuple(network for network in self._usable(self._approved()) if self._offered(network))
 
     def unusable(self) -> tuple[IpNetwork, ...]:
-        """Of this node's approved networks those that are, or lie in, what is never part of one."""
+        """Approved for this node, but of what is never part of a network."""
+        approved = self._approved()
+        return tuple(sorted(set(approved) - set(self._usable(approved)), key=str))
+
+    def not_offered(self) -> tuple[IpNetwork, ...]:
+        """Approved for this node, but its host's owner has not offered them."""
+        return tuple(network for network in self._usable(self._approved()) if not self._offered(network))
+
+    def _approved(self) -> tuple[IpNetwork, ...]:
         node = self._core.node(self._core.own.node_id)
-        return tuple(sorted(set(node.networks) - set(self.own()), key=str)) if node is not None else ()
+        return node.networks if node is not None and "conflux" in node.roles else ()
+
+    def _offered(self, network: IpNetwork) -> bool:
+        return any(inside(network, other) for other in self._core.networks.offered)
 
     def _usable(self, networks: Iterable[IpNetwork]) -> list[IpNetwork]:
         return [network for network in networks if not any(inside(network, other) for other in self._never)]

@@ -49,6 +49,8 @@ def _networks(core: Core, streams: Streams) -> dict[str, Any]:
     networks = streams.networks
     return {
         "own": [str(network) for network in networks.own()],
+        "offered": [str(network) for network in core.networks.offered],
+        "not_offered": [str(network) for network in networks.not_offered()],
         "unusable": [str(network) for network in networks.unusable()],
         "accepting": core.networks.accept,
         "accepted": {str(network): core.name(node) for network, node in networks.via.items()},
