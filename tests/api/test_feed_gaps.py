@@ -142,13 +142,20 @@ async def test_who_went_out_of_sight_is_told_as_it_is_now(fleet: Fleet) -> None:
         await feed.stop()
 
 
-async def test_going_back_and_forth_keeps_no_more_than_the_states(fleet: Fleet) -> None:
+async def test_going_back_and_forth_keeps_no_more_than_the_states(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("veilnet.api.snapshots.feed.FORMER_SPARE", 2)
     feed = fresh_feed(fleet, await realm_of(fleet))
+    since, _ = await opened(fleet, feed, "two", 0)
     for _ in range(FORMER_MAX):
         for taint in ("a", "b"):
             await fleet.wear("one", taint)
             await feed.turn()
     async with read_session(fleet.master.context.engine) as session:
         known = {item.row_id: item for item in await DirectoryRepository(session).known(await realm_of(fleet))}
-    assert [facts["taints"] for _, facts in known[fleet.rows["one"]].former] == [["a"]]
+    assert [facts["taints"] for _, facts in known[fleet.rows["one"]].former] == [[], ["a"]]
+    assert len(feed._former) <= 2 * 3 + 2  # none, a, b; twice as many and the spare
+    _, told = await opened(fleet, feed, "two", since)
+    assert "one" in told  # it saw it when neither had a taint
     await feed.stop()

@@ -15,7 +15,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from veilnet.api.context import Context
@@ -33,6 +33,8 @@ BACKLOG_MAX: Final = 512
 """Messages that wait for one channel; who is slower than that is sent away and resumes where it was."""
 COALESCE: Final = 0.1
 """Seconds between two turns: a burst of changes is signed and sent together."""
+FORMER_SPARE: Final = 1000
+"""Former states beyond twice the distinct ones that a feed holds before it drops repetitions."""
 CHUNK: Final = 64
 """Records in one message of the first answer."""
 RETRY: Final = 1.0
@@ -77,6 +79,7 @@ class Feed:
         """(version, row id) of nodes that are gone."""
         self._former: list[tuple[int, Facts]] = []
         """What nodes were before, and the version that ended it, in order."""
+        self._former_max = FORMER_SPARE
         self._gained: defaultdict[bytes, set[bytes]] = defaultdict(set)
         """node → nodes that it sees since now."""
         self.version = 0
@@ -272,7 +275,7 @@ class Feed:
             self._buried.append((record.version, record.node_id))
         else:
             if (before := self._index.facts.get(node)) is not None and facts.facts_version > before.facts_version:
-                self._former.append((facts.facts_version, before))
+                self._remember(facts.facts_version, before)
             self._index.put(facts)
             viewers |= self._index.audience(node)
             if node in self._channels:
@@ -283,6 +286,14 @@ class Feed:
                 channel.closed = "node-revoked"
                 channel.put(record.version, None, [])
         return found
+
+    def _remember(self, version: int, before: Facts) -> None:
+        """What a node was until this version; now and then each state of each node is kept once, with its last end."""
+        self._former.append((version, before))
+        if len(self._former) > self._former_max:
+            states = {replace(facts, version=0, facts_version=0): (end, facts) for end, facts in self._former}
+            self._former = sorted(states.values(), key=lambda item: item[0])
+            self._former_max = 2 * len(self._former) + FORMER_SPARE
 
     async def _show(self, gained: dict[bytes, set[bytes]], version: int) -> None:
         """Records that did not change and that a node may see since now."""
