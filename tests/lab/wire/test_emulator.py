@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.wire.rig import BYTES, Rig, running
+from tests.lab.wire.rig import BYTES, Rig, Run, running
 from veilnet.lab.wire.control import Control, WireError, command
 from veilnet.lab.wire.impairment import ETHERNET_HEADER, Burst, Impairment, Queue
 from veilnet.lab.wire.model import decisions
@@ -206,3 +206,18 @@ def test_sigterm_ends_cleanly(rig: Rig) -> None:
     assert os.waitpid(rig.pid, 0)[1] == 0
     assert not rig.path.exists()
     rig.start()
+
+
+def test_a_stall_reorders_nothing(rig: Rig) -> None:
+    """Frames that waited for longer than the emulator believes a time of arrival leave before later ones."""
+    name = rig.add(0)
+    rig.control.change(name, 0, Impairment(delay=0.04))
+    sender = rig.sender(0, 8000, 200_000)
+    for stop in (0.15, 0.4):
+        time.sleep(0.3)
+        os.kill(rig.pid, signal.SIGSTOP)
+        time.sleep(stop)
+        os.kill(rig.pid, signal.SIGCONT)
+    numbers = Run(sender.communicate()[0]).numbers
+    assert len(numbers) == 8000
+    assert numbers == sorted(numbers)

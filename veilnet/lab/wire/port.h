@@ -163,6 +163,9 @@ static void frame_in(struct way *way, struct tpacket2_hdr *header, uint64_t real
 
 	if (arrival > now || now - arrival > STALE_NS)
 		arrival = now;
+	if (arrival < way->newest) /* behind one that was given another time: it stays behind */
+		arrival = way->newest;
+	way->newest = arrival;
 	unsigned int count = decide(&way->chance, &way->impairment, length - ETHER_HEADER, copies, c->dropped);
 
 	c->frames_in++;

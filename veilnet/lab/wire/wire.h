@@ -46,6 +46,7 @@ struct way {
 	struct chance chance;
 	struct counters counters;
 	struct port *out;
+	uint64_t newest; /* arrival of the last frame */
 	uint64_t rate_free; /* when the link has sent all that it was given */
 	uint64_t *departures; /* of the last queue_frames frames, a ring */
 	uint64_t departure;
