@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -30,8 +31,18 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGTERM, _interrupt)  # so that fixtures clean up when the run is asked to end
 
 
+_ASKED_TO_END = threading.Event()
+
+
 def _interrupt(_signum: int, _frame: object) -> None:
+    _ASKED_TO_END.set()
     raise KeyboardInterrupt
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    if _ASKED_TO_END.is_set():  # the exception was lost where Python ignores them, in a callback of the collector
+        raise KeyboardInterrupt
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
