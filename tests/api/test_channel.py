@@ -188,7 +188,7 @@ async def test_revoked_node_is_cut_off_and_forgotten(running: Running, tmp_path:
     url = f"wss://127.0.0.1:{running.port}/api/v1/node/channel"
     async with connect(url, ssl=running.context(), additional_headers=headers, max_size=None, proxy=None) as channel:
         await channel.recv()
-        await running.call("POST", f"/nodes/{info.id}/revoke")
+        await running.call("POST", f"/nodes/{info.id}:revoke")
         with pytest.raises(ConnectionClosed) as closed:
             await asyncio.wait_for(drain(channel), 5)
     assert closed.value.rcvd is not None and closed.value.rcvd.code == 4403

@@ -39,7 +39,7 @@ async def test_addresses_are_unique_and_come_back_after_revocation(master: Maste
     nodes = [await master.enrol(f"node-{number}", token=token) for number in range(14)]
     assert [node["ipv4"] for node in nodes] == [f"10.1.0.{number}" for number in range(1, 15)]
     assert (await master.enrol("late", token=token, status=409))["code"] == "address-range-full"
-    await master.request("POST", f"/nodes/{nodes[4]['id']}/revoke")
+    await master.request("POST", f"/nodes/{nodes[4]['id']}:revoke")
     assert (await master.enrol("node-4", token=token))["ipv4"] == "10.1.0.5"
 
 
@@ -97,7 +97,7 @@ async def test_revoked_identity_stays_out(master: Master) -> None:
     await master.realm()
     token, identity = await master.token(usage_limit=None), Identity()
     enrolled = await master.enrol("one", token=token, identity=identity)
-    await master.request("POST", f"/nodes/{enrolled['id']}/revoke")
+    await master.request("POST", f"/nodes/{enrolled['id']}:revoke")
     assert (await master.enrol("one", token=token, identity=identity, status=403))["code"] == "node-revoked"
     problem = await master.request("GET", "/node/snapshot", headers=node_headers(enrolled), status=403)
     assert problem["code"] == "node-revoked"

@@ -39,7 +39,7 @@ class Fleet:
         await self.master.change("PUT", f"/nodes/{self.rows[name]}/taints", json={"taints": taints}, etag="*")
 
     async def revoke(self, name: str) -> None:
-        await self.master.request("POST", f"/nodes/{self.rows[name]}/revoke")
+        await self.master.request("POST", f"/nodes/{self.rows[name]}:revoke")
 
     def told(self, records: list[str]) -> Told:
         entries = [strict_json(read_envelope(json.loads(text)["entry"]).payload, 1 << 20) for text in records]

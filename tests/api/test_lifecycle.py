@@ -13,6 +13,10 @@ import pytest
 
 from tests.api.conftest import START, Identity, Master, node_headers
 from tests.api.test_snapshot_route import replica_of
+from veilnet.api.db import write_session
+from veilnet.api.nodes.repository import NodeRepository
+from veilnet.api.realms.repository import RealmRepository
+from veilnet.api.snapshots.repository import DirectoryRepository
 from veilnet.protocol.directory import Directory, key_id
 from veilnet.protocol.replica import Replica
 
@@ -109,6 +113,8 @@ async def test_an_expired_node_is_out_until_it_is_renewed_as_it_was(master: Mast
     expired = await master.request("POST", f"{path}:expire")
     assert expired["state"] == "expired" and expired["certificate_expires_at"] == expired["expired_at"]
     assert expired == await master.request("POST", f"{path}:expire")
+    later = {"expires_at": "2400-01-01T00:00:00Z"}
+    assert (await master.request("POST", f"{path}:expire", json=later, status=409))["code"] == "node-expired"
     assert names(await look(master, viewer, realm, replica)) == {"viewer"}
     for method, own in (("GET", "/node/snapshot"), ("PUT", "/node/descriptor")):
         problem = await master.request(
@@ -312,3 +318,35 @@ async def test_who_was_away_learns_who_is_gone_also_if_it_sees_others_now(master
     assert bytes.fromhex(leaving["node_id"]) in {
         node for node, record in replica._records.items() if record.certificate is None
     }
+
+
+async def test_a_descriptor_does_not_wait_for_an_administrators_change(master: Master) -> None:
+    """Or they would deadlock: one has the realm's row and wants the node's, the other the node's and refers to the
+    realm's by a foreign key."""
+    context = master.context
+    if context.engine.dialect.name == "sqlite":
+        return  # it has one writer at a time
+    realm = await master.realm()
+    node = await master.enrol("relay")
+    async with write_session(context.engine, context.hub) as admins:
+        await RealmRepository(admins).locked(realm["id"])
+        async with asyncio.timeout(3), write_session(context.engine, context.hub) as nodes:
+            assert await NodeRepository(nodes).described(node["id"])
+            await DirectoryRepository(nodes).mark(realm["id"], [node["id"]])
+
+
+async def test_a_node_that_speaks_while_it_is_changed_deadlocks_with_nobody(master: Master) -> None:
+    """Its descriptor locks its row and refers to the realm's; an administrator's change locks the realm first."""
+    await master.realm()
+    identity = Identity()
+    node = await master.enrol("relay", identity=identity)
+    path, headers = f"/api/v1/nodes/{node['id']}", node_headers(node)
+    for number in range(8):
+        fresh = identity.descriptor(serial=number + 2)
+        step = ("drain", "undrain")[number % 2]
+        answers = await asyncio.gather(
+            *(master.client.post(f"{path}:{step}", headers=master.admin) for _ in range(3)),
+            *(master.client.put("/api/v1/node/descriptor", headers=headers, json=fresh) for _ in range(3)),
+            master.client.get("/api/v1/node/snapshot", headers=headers),
+        )
+        assert {answer.status_code for answer in answers} == {200}, [answer.text for answer in answers]

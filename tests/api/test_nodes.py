@@ -29,12 +29,12 @@ async def test_nodes_are_listed_without_anything_to_impersonate_them(master: Mas
 async def test_revoking_twice_is_the_same_as_once(master: Master) -> None:
     await master.realm()
     enrolled = await master.enrol("one")
-    first = await master.request("POST", f"/nodes/{enrolled['id']}/revoke")
+    first = await master.request("POST", f"/nodes/{enrolled['id']}:revoke")
     version = (await master.request("GET", "/realms/lab"))["version"]
     master.clock.now += 5
-    assert await master.request("POST", f"/nodes/{enrolled['id']}/revoke") == first
+    assert await master.request("POST", f"/nodes/{enrolled['id']}:revoke") == first
     assert (await master.request("GET", "/realms/lab"))["version"] == version
-    await master.request("POST", "/nodes/nod_x/revoke", status=404)
+    await master.request("POST", "/nodes/nod_x:revoke", status=404)
 
 
 async def test_descriptor_replaces_an_older_one(master: Master) -> None:
@@ -79,12 +79,12 @@ async def test_a_pending_node_is_unknown_to_others_until_it_is_approved(master: 
         assert waiting["node_id"] not in json.dumps([open_record(item) for item in snapshot["records"]])
     listed = await master.request("GET", "/nodes", params={"state": "pending", "taint": "guest"})
     assert [item["name"] for item in listed["items"]] == ["two"]
-    approved = await master.request("POST", f"/nodes/{waiting['id']}/approve")
+    approved = await master.request("POST", f"/nodes/{waiting['id']}:approve")
     assert approved["state"] == "active"
     snapshot = await master.request("GET", "/node/snapshot", headers=node_headers(waiting))
     assert waiting["node_id"] in json.dumps([open_record(item) for item in snapshot["records"]])
-    await master.request("POST", f"/nodes/{waiting['id']}/revoke")
-    problem = await master.request("POST", f"/nodes/{waiting['id']}/approve", status=409)
+    await master.request("POST", f"/nodes/{waiting['id']}:revoke")
+    problem = await master.request("POST", f"/nodes/{waiting['id']}:approve", status=409)
     assert problem["code"] == "node-revoked"
 
 

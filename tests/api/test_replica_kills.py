@@ -132,7 +132,7 @@ class World:
     async def come_and_go(self, number: int) -> None:
         member = await self.join(f"x{number}", "conflux")
         await asyncio.sleep(1)
-        await self.admin.acknowledged("POST", f"/nodes/{member.row_id}/revoke", key=f"revoke-{number}")
+        await self.admin.acknowledged("POST", f"/nodes/{member.row_id}:revoke", key=f"revoke-{number}")
         self.revoked.append(member.name)
         await member.leave()
 

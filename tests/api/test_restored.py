@@ -81,7 +81,7 @@ async def test_nodes_follow_a_master_that_was_restored_from_an_older_backup(
     await one.come_to_see({"one", "two", "gone"})
     await asyncio.to_thread(back_up, running.state_dir, tmp_path / "b.tar")
     nodes["late"] = await joined(tmp_path / "late", await running.token())
-    await running.call("POST", f"/nodes/{nodes['gone'].client._info.id}/revoke")
+    await running.call("POST", f"/nodes/{nodes['gone'].client._info.id}:revoke")
     await two.client.publish(MOVED)
     for node in (one, two, nodes["late"]):
         await node.come_to_see({"one", "two", "late"})

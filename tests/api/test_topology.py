@@ -60,7 +60,7 @@ async def test_revoking_a_node_takes_its_edges(master: Master) -> None:
     nodes = await three(master)
     wanted = {"edges": [{"a": "a", "b": "b"}, {"a": "b", "b": "c"}]}
     await master.change("PUT", "/realms/lab/edges", json=wanted)
-    await master.request("POST", f"/nodes/{nodes[0]['id']}/revoke")
+    await master.request("POST", f"/nodes/{nodes[0]['id']}:revoke")
     assert pairs(await master.request("GET", "/realms/lab/edges")) == [("b", "c")]
     await master.request("POST", "/realms/lab/edges", json={"a": "a", "b": "b"}, status=404)
 

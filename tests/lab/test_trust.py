@@ -141,7 +141,7 @@ def test_revoked_node_is_out_within_ten_seconds(fleet: Fleet, admin: Administrat
     connect(fleet, "c2", "c3")
     node = nodes_of(fleet)["c2"]
     start = time.monotonic()
-    admin.call("POST", f"/nodes/{node['id']}/revoke")
+    admin.call("POST", f"/nodes/{node['id']}:revoke")
     wait(lambda: "c2" not in peers(fleet, "g1", "links") and "c2" not in peers(fleet, "c1", "streams"), LIMIT)
     print(f"links and streams of a revoked node down after {time.monotonic() - start:.2f} s")
     wait(lambda: not fleet.status("c2")["links"], 40)

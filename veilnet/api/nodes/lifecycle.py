@@ -63,6 +63,8 @@ async def expire(session: AsyncSession, row: Node, now: int, at: int | None = No
     """Its credential and its place in the directory end `at` that time, or now; name, addresses and edges stay."""
     _check_not_revoked(row)
     if at is not None and at > now:
+        if row.expired_at is not None:
+            raise Conflict("node-expired", f"node {row.name} has expired: renew it first")
         row.expires_at = at
         await _renewed(session, row)  # certificates that outlive it are replaced
         _tell(session, row, "node.expiry_set", now)

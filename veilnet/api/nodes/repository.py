@@ -49,7 +49,7 @@ class Described(NamedTuple):
 _TABLE: Final = Node.metadata.tables["nodes"]  # without the ORM: what a Master does most
 _OWN: Final = _TABLE.c.id == bindparam("row_id")
 _CALLER: Final = select(*(_TABLE.c[name] for name in Caller._fields)).where(_OWN)
-_DESCRIBED: Final = select(*(_TABLE.c[name] for name in Described._fields)).where(_OWN).with_for_update()
+_DESCRIBED: Final = select(*(_TABLE.c[name] for name in Described._fields)).where(_OWN).with_for_update(key_share=True)
 _CHANGE: Final = update(_TABLE).where(_OWN)  # of the columns that the values name
 
 
@@ -110,7 +110,7 @@ class NodeRepository(Repository[Node]):
 
     async def lock(self, row_ids: Collection[str]) -> None:
         """As `locked`, for several, in the one order in which nobody waits for another in a circle."""
-        query = self.all().where(Node.id.in_(row_ids)).order_by(Node.id).with_for_update()
+        query = self.all().where(Node.id.in_(row_ids)).order_by(Node.id).with_for_update(key_share=True)
         await self.session.scalars(query, execution_options={"populate_existing": True})
 
     async def by_identity(self, node_id: str) -> Node | None:

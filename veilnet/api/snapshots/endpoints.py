@@ -17,6 +17,7 @@ import math
 from typing import Annotated, Any, Final
 
 from fastapi import Query, WebSocket, WebSocketDisconnect
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import HTTPConnection
 
 from veilnet.api.context import Context
@@ -96,7 +97,8 @@ class _Presence:
 
     async def renew(self) -> None:
         if self._context.clock() - self._noted_at >= self._every:
-            await self.note()
+            with contextlib.suppress(SQLAlchemyError, OSError):  # a database that takes no writes ends no channel
+                await self.note()
 
 
 async def _push(socket: WebSocket, context: Context, feed: Feed, channel: Channel, presence: _Presence) -> None:

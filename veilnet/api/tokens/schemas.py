@@ -25,7 +25,7 @@ class TokenCreate(Body):
     ephemeral: bool = False
     """Its nodes are deleted when they have been away for the Master's `ephemeral_seconds`."""
     requires_approval: bool = False
-    """Nodes wait for `POST /nodes/{id}/approve` before any other node hears of them."""
+    """Nodes wait for `POST /nodes/{id}:approve` before any other node hears of them."""
     auto_taints: Taints = Field(default_factory=list)
     """Granted to each node that it enrols."""
     allowed_cidrs: Annotated[list[IPv4Network | IPv6Network], Field(max_length=64)] = Field(default_factory=list)

@@ -12,6 +12,7 @@ from veilnet.api.nodes import lifecycle
 from veilnet.api.nodes.repository import NodeRepository
 from veilnet.api.platform.call import Call
 from veilnet.api.realms.models import Realm
+from veilnet.api.realms.repository import RealmRepository
 from veilnet.api.realms.service import visible_realm
 from veilnet.api.secrets import new_secret, quick_hash, quick_matches
 from veilnet.api.settings import MasterSettings
@@ -95,6 +96,7 @@ async def revoke_token(call: Call, token_id: str, *, disconnect: bool) -> TokenO
     before = token_out(row, call.now)
     row.revoked_at = row.revoked_at or call.now
     if disconnect:
+        await RealmRepository(call.session).locked(row.realm_id)  # before its nodes, as everybody locks them
         for node in await NodeRepository(call.session).of_token(row.id):
             await lifecycle.revoke(call.session, node, call.now)
     call.show(row)
