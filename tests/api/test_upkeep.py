@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from tests.api.conftest import START, Identity, Master, make_settings, node_headers
 from tests.api.test_lifecycle import conflux, look, names
@@ -268,6 +269,29 @@ async def test_with_a_clock_that_jumped_nothing_is_done(tmp_path: Path, master: 
     ahead[0] = 86400.0
     await Upkeep(context, START).turn()
     await master.request("GET", f"/nodes/{node['id']}")
+
+
+async def test_what_is_looked_for_again_and_again_is_found_by_index(master: Master) -> None:
+    """A node's row has 20 KB; reading all of them twice a minute would be the dearest thing that a Master does."""
+    engine = master.context.engine
+    if engine.dialect.name != "sqlite":
+        return  # Postgres chooses by what stands in the tables: here, nothing
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        if statement.startswith("SELECT") and "nodes" in statement:
+            asked.append((statement, parameters))
+
+    event.listen(engine.sync_engine, "before_cursor_execute", note)
+    master.clock.now += DAY
+    await Upkeep(master.context, START).turn()
+    event.remove(engine.sync_engine, "before_cursor_execute", note)
+    assert len(asked) >= 6
+    async with engine.connect() as connection:
+        for statement, parameters in asked:
+            rows = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            plans = [row[-1] for row in rows]
+            assert plans and all("USING" in plan for plan in plans), (statement, plans)
 
 
 @pytest.mark.parametrize("seconds", [59, 0])

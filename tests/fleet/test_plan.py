@@ -118,6 +118,10 @@ def test_what_can_not_be_changed_blocks() -> None:
     assert "for life" in found.blocked[0] and "veilnet node revoke a" in found.blocked[1]
 
 
+def test_expired_nodes_are_named() -> None:
+    assert plan(FLEET, replace(NEW, nodes={"a": enrolled(A, expired=True), "b": enrolled(B)})).expired == ("a",)
+
+
 def test_pending_nodes_are_named() -> None:
     assert plan(FLEET, replace(NEW, nodes={"a": enrolled(A, pending=True), "b": enrolled(B)})).pending == ("a",)
 

@@ -73,6 +73,7 @@ def described(plan: Plan) -> str:
     """A plan for people."""
     lines = [step.text for step in plan.steps]
     lines += _for_nodes(plan.waiting, "waiting for {} to enrol")
+    lines += _for_nodes(plan.expired, "{} expired: see `veilnet node renew`")
     lines += _for_nodes(plan.pending, "waiting for the approval of {}: see `veilnet node approve`")
     lines += [f"can't be done: {text}" for text in plan.blocked]
     lines += plan.notes

@@ -20,6 +20,7 @@ class ActualNode:
     taints: tuple[str, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
     pending: bool = False
+    expired: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def _node(row: dict[str, Any]) -> ActualNode:
         taints=tuple(sorted(row["taints"])),
         labels=dict(row["labels"]),
         pending=row["state"] == "pending",
+        expired=row["state"] == "expired",
     )
 
 

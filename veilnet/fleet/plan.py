@@ -42,6 +42,8 @@ class Plan:
     steps: tuple[Step, ...] = ()
     waiting: tuple[str, ...] = ()
     """Nodes of the file that have yet to enrol."""
+    expired: tuple[str, ...] = ()
+    """Nodes of the file that are out until somebody renews them."""
     pending: tuple[str, ...] = ()
     """Nodes of the file that enrolled and that nobody approved yet."""
     blocked: tuple[str, ...] = ()
@@ -72,7 +74,8 @@ def plan(fleet: Fleet, actual: Actual | None, *, prune: bool = False) -> Plan:
         fleet.realm,
         tuple(steps),
         waiting=tuple(absent),
-        pending=tuple(name for name in sorted(fleet.nodes, key=natural) if _pending(found, name)),
+        expired=tuple(node.name for node in _found(fleet, found) if node.expired),
+        pending=tuple(node.name for node in _found(fleet, found) if node.pending),
         blocked=tuple(_blocked(fleet, found)) if actual else (),
         notes=() if prune or not strangers else (f"not in the file and left alone: {', '.join(strangers)}",),
     )
@@ -209,9 +212,9 @@ def _revocation(node: ActualNode) -> Step:
     return Step(Action.REVOKE_NODE, node.name, f"- node {node.name}", target=node.id)
 
 
-def _pending(actual: Actual, name: str) -> bool:
-    node = actual.nodes.get(name)
-    return node is not None and node.pending
+def _found(fleet: Fleet, actual: Actual) -> list[ActualNode]:
+    """The file's nodes that are there."""
+    return [actual.nodes[name] for name in sorted(fleet.nodes, key=natural) if name in actual.nodes]
 
 
 def _enrolled(fleet: Fleet, actual: Actual) -> Iterator[tuple[WantedNode, ActualNode]]:

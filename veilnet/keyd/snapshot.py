@@ -26,6 +26,7 @@ def snapshot(
             "roles": sorted(own.roles) if own else [],
             "ipv4": str(own.ipv4) if own else None,
             "ipv6": str(own.ipv6) if own else None,
+            "draining": core.drained(),
         },
         "realm": core.directory.realm.hex(),
         "version": core.directory.version,

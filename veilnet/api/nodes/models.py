@@ -7,6 +7,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from veilnet.api.db import VersionedEntity
 
 _ALIVE = text("revoked_at IS NULL")
+_ENDS = text("expires_at IS NOT NULL")
+_DELETED = text("deleted_at IS NOT NULL")
 
 
 class Node(VersionedEntity):
@@ -18,6 +20,10 @@ class Node(VersionedEntity):
         Index("uq_nodes_alive_name", "realm_id", "name", unique=True, sqlite_where=_ALIVE, postgresql_where=_ALIVE),
         Index("uq_nodes_alive_ipv4", "realm_id", "ipv4", unique=True, sqlite_where=_ALIVE, postgresql_where=_ALIVE),
         Index("uq_nodes_alive_ipv6", "realm_id", "ipv6", unique=True, sqlite_where=_ALIVE, postgresql_where=_ALIVE),
+        Index("ix_nodes_certificate_not_after", "certificate_not_after"),
+        Index("ix_nodes_expires_at", "expires_at", sqlite_where=_ENDS, postgresql_where=_ENDS),
+        Index("ix_nodes_deleted_at", "deleted_at", sqlite_where=_DELETED, postgresql_where=_DELETED),
+        Index("ix_nodes_ephemeral", "id", sqlite_where=text("ephemeral = 1"), postgresql_where=text("ephemeral")),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
