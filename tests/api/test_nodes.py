@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from ipaddress import IPv4Address
 from typing import Any
 
+import pytest
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from tests.api.conftest import START, Identity, Master, node_headers
 from veilnet.api.db import read_session, write_session
+from veilnet.api.nodes import descriptors
 from veilnet.api.nodes.repository import NodeRepository
 from veilnet.api.snapshots.models import DirectoryChange
 
@@ -118,3 +122,51 @@ async def test_a_node_that_connects_or_is_labelled_changes_nothing_for_others(ma
     labelled = await master.change("PATCH", path, etag=etag, json={"labels": {"rack": "r7"}})
     assert labelled["labels"] == {"rack": "r7"}
     assert await waiting() == before
+
+
+async def test_descriptors_that_come_at_once_are_written_together(
+    master: Master, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await master.realm()
+    identities = [Identity() for _ in range(12)]
+    bearers = [node_headers(await master.enrol(f"n{place}", identity=one)) for place, one in enumerate(identities)]
+    groups: list[int] = []
+    store = descriptors._store
+
+    async def counted(session: AsyncSession, group: list[Any]) -> dict[int, Exception]:
+        groups.append(len(group))
+        return await store(session, group)
+
+    monkeypatch.setattr(descriptors, "_store", counted)
+    bodies = [identity.descriptor(serial=2) for identity in identities]
+    calls = [
+        *zip(bodies, bearers, strict=True),
+        (bodies[0], bearers[0]),
+        (identities[1].descriptor(serial=1), bearers[1]),
+    ]
+    answers = await asyncio.gather(*(
+        master.client.put("/api/v1/node/descriptor", json=body, headers=headers) for body, headers in calls
+    ))  # fmt: skip
+    assert [answer.status_code for answer in answers] == [200] * 13 + [409]
+    assert sum(groups) >= 12 and len(groups) < 8
+    async with read_session(master.context.engine) as session:
+        rows = await NodeRepository(session).every()
+    assert [row.descriptor_serial for row in rows] == [2] * 12
+    assert {row.name: row.descriptor for row in rows} == {f"n{place}": body for place, body in enumerate(bodies)}
+
+
+async def test_a_group_that_fails_fails_for_all_and_the_next_one_does_not(
+    master: Master, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await master.realm()
+    identity = Identity()
+    headers = node_headers(await master.enrol("one", identity=identity))
+
+    async def broken(*_: Any) -> dict[int, Exception]:
+        raise OSError("disk")
+
+    body = identity.descriptor(serial=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(descriptors, "_store", broken)
+        await master.request("PUT", "/node/descriptor", json=body, headers=headers, status=503)
+    assert (await master.request("PUT", "/node/descriptor", json=body, headers=headers))["serial"] == 2

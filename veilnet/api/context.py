@@ -14,6 +14,7 @@ from veilnet.api.access.cache import VerifiedTokens
 from veilnet.api.ca import CaStore
 from veilnet.api.hub import Hub
 from veilnet.api.identity.keys import ProviderKeys
+from veilnet.api.nodes.descriptors import DescriptorWriter
 from veilnet.api.nodes.sightings import Sightings
 from veilnet.api.operations.runner import OperationRunner
 from veilnet.api.ops.metrics import Metrics
@@ -38,9 +39,11 @@ class Context:
     """One builder of a realm's snapshot at a time."""
     operations: OperationRunner = field(init=False)
     sightings: Sightings = field(init=False)
+    descriptors: DescriptorWriter = field(init=False)
     in_flight: set[tuple[str, str, str]] = field(default_factory=set)
     """Idempotency keys of requests that this process is carrying out."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "operations", OperationRunner(self.engine, self.hub, self.clock))
         object.__setattr__(self, "sightings", Sightings(self.engine, self.hub))
+        object.__setattr__(self, "descriptors", DescriptorWriter(self.engine, self.hub))

@@ -141,7 +141,7 @@ async def undrain_guardian(node_id: str, call: CallDep) -> NodeOut:
     return await service.drain_guardian(call, node_id, lifecycle.undrain)
 
 
-@own_routes.put("/descriptor", "put_descriptor", conditional=False)
+@own_routes.put("/descriptor", "put_descriptor", conditional=False, grouped=True)
 async def put_descriptor(body: SignedDocument, call: CallDep) -> DescriptorOut:
     """The node's new descriptor: other endpoints, or the same before the old one ends."""
     return await service.accept_descriptor(call, body)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Select, String, bindparam, cast, select, update
@@ -49,7 +49,12 @@ class Described(NamedTuple):
 _TABLE: Final = Node.metadata.tables["nodes"]  # without the ORM: what a Master does most
 _OWN: Final = _TABLE.c.id == bindparam("row_id")
 _CALLER: Final = select(*(_TABLE.c[name] for name in Caller._fields)).where(_OWN)
-_DESCRIBED: Final = select(*(_TABLE.c[name] for name in Described._fields)).where(_OWN).with_for_update(key_share=True)
+_DESCRIBED: Final = (
+    select(_TABLE.c.id, *(_TABLE.c[name] for name in Described._fields))
+    .where(_TABLE.c.id.in_(bindparam("row_ids", expanding=True)))
+    .order_by(_TABLE.c.id)
+)
+_LOCKED: Final = _DESCRIBED.with_for_update(key_share=True)
 _CHANGE: Final = update(_TABLE).where(_OWN)  # of the columns that the values name
 
 
@@ -94,14 +99,19 @@ class NodeRepository(Repository[Node]):
         return None if row is None else Caller(*row)
 
     async def described(self, row_id: str) -> Described | None:
-        """With its row locked, as `locked` does."""
-        row = (await self.session.execute(_DESCRIBED, {"row_id": row_id})).first()
-        return None if row is None else Described(*row)
+        row = (await self.session.execute(_DESCRIBED, {"row_ids": [row_id]})).first()
+        return None if row is None else Described(*row[1:])
 
-    async def describe(self, row_id: str, document: dict[str, Any], serial: int, expires: int) -> None:
-        """Another descriptor, without a new version: nobody configured anything."""
-        values = {"descriptor": document, "descriptor_serial": serial, "descriptor_expires": expires}
-        await self.session.execute(_CHANGE, {"row_id": row_id, **values})
+    async def described_for_change(self, row_ids: Collection[str]) -> dict[str, Described]:
+        """By row id, their rows locked in the one order in which nobody waits for another in a circle."""
+        found = await self.session.execute(_LOCKED, {"row_ids": sorted(row_ids)})
+        return {row[0]: Described(*row[1:]) for row in found}
+
+    async def describe(self, rows: Sequence[tuple[str, dict[str, Any], int, int]]) -> None:
+        """Other descriptors (row id, document, serial, end), without new versions: nobody configured anything."""
+        names = ("row_id", "descriptor", "descriptor_serial", "descriptor_expires")
+        values = [dict(zip(names, row, strict=True)) for row in rows]
+        await self.session.execute(_CHANGE, values if len(values) > 1 else values[0])
 
     async def of_ids(self, row_ids: Collection[str], realms: RealmIds) -> list[Node]:
         """Those in these realms."""

@@ -7,10 +7,10 @@ from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from veilnet.api.db import note_change
-from veilnet.api.errors import Conflict, Forbidden, Invalid, NotFound
+from veilnet.api.errors import Invalid, NotFound
 from veilnet.api.hub import Hub
 from veilnet.api.nodes import lifecycle
+from veilnet.api.nodes.descriptors import check_next, check_there
 from veilnet.api.nodes.lifecycle import locked_node, visible_node
 from veilnet.api.nodes.models import Node
 from veilnet.api.nodes.repository import NodeRepository
@@ -18,7 +18,6 @@ from veilnet.api.nodes.schemas import DescriptorOut, NodeConfig, NodeExpiry, Nod
 from veilnet.api.platform.call import Call
 from veilnet.api.platform.merge_patch import patched
 from veilnet.api.schemas import SignedDocument
-from veilnet.api.snapshots.repository import DirectoryRepository
 from veilnet.protocol.directory import Descriptor, DirectoryError, verify_descriptor
 
 DESCRIPTOR_SECONDS_MAX: Final = 31 * 86400
@@ -91,22 +90,16 @@ def state_of(row: Node) -> NodeState:
 
 
 async def accept_descriptor(call: Call, body: SignedDocument) -> DescriptorOut:
-    """Written without the ORM: with every node of a fleet it is what a Master does most."""
-    nodes, row_id = NodeRepository(call.session), call.node.id
-    held = await nodes.described(row_id)
-    if held is None or held.revoked_at is not None:
-        raise Forbidden("node-revoked", f"node {row_id} was revoked")
-    if held.expired_at is not None:
-        raise Forbidden("node-expired", f"node {row_id} has expired")
-    if body.as_json() == held.descriptor:  # a repeated request
+    row_id, document = call.node.id, body.as_json()
+    held = await NodeRepository(call.session).described(row_id)
+    check_there(held, row_id)
+    assert held is not None
+    if document == held.descriptor:  # a repeated request
         return _described(held.descriptor_serial, held.descriptor_expires)
     descriptor = checked_descriptor(body, base64.b64decode(held.public_key), call.now)
-    if descriptor.serial <= held.descriptor_serial:
-        detail = f"serial {descriptor.serial} is not above {held.descriptor_serial}"
-        raise Conflict("descriptor-stale", detail)
-    await nodes.describe(row_id, body.as_json(), descriptor.serial, descriptor.expires)
-    await DirectoryRepository(call.session).mark(held.realm_id, [row_id])
-    note_change(call.session, held.realm_id)
+    check_next(held, row_id, descriptor.serial)
+    await call.session.close()  # its connection may be the one that the writer waits for
+    await call.context.descriptors.put(row_id, document, descriptor.serial, descriptor.expires)
     return _described(descriptor.serial, descriptor.expires)
 
 

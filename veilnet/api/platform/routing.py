@@ -80,6 +80,11 @@ class PlatformRoute(APIRoute):
         await super().handle(scope, receive, send if found is None else announcing(found, scope["path_params"], send))
 
     @property
+    def grouped(self) -> bool:
+        """Whether what it writes shares a transaction with others' (`veilnet.api.nodes.descriptors`)."""
+        return bool(getattr(self.endpoint, "veil_grouped", False))
+
+    @property
     def conditional(self) -> bool:
         """Whether it needs If-Match."""
         return bool(getattr(self.endpoint, "veil_conditional", False))
@@ -122,6 +127,7 @@ class Routes:
         rule: Rule | None = None,
         conditional: bool | None = None,
         before: Before | None = None,
+        grouped: bool = False,
         deprecated: Deprecation | None = None,
         **options: Any,
     ) -> Callable[[F_], F_]:
@@ -130,7 +136,11 @@ class Routes:
 
         def register(endpoint: F_) -> F_:
             vars(endpoint).update(
-                veil_rule=found, veil_conditional=needs_match, veil_before=before, veil_deprecation=deprecated
+                veil_rule=found,
+                veil_conditional=needs_match,
+                veil_before=before,
+                veil_deprecation=deprecated,
+                veil_grouped=grouped,
             )
             answer = selectable(get_type_hints(endpoint).get("return")) if method == "GET" else None
             self.router.add_api_route(
@@ -159,6 +169,7 @@ class Pipeline:
         self._operation_id = route.operation_id or route.name
         self._method = next(iter(route.methods or ()))
         self._writes = self._method != "GET"
+        self._grouped = route.grouped
         self._fields = selectable(route.response_model) if not self._writes else frozenset()
         self._query = {field.alias for field in get_flat_params(route.dependant)} - route.param_convertors.keys()
 
@@ -172,7 +183,8 @@ class Pipeline:
         await check_body(request)
         header = request.headers.get("idempotency-key") if self._method == "POST" else None
         attempt = None if header is None else await _attempt(request, principal, header)
-        session = write_session(context.engine, context.hub) if self._writes else read_session(context.engine)
+        alone = self._writes and not self._grouped
+        session = write_session(context.engine, context.hub) if alone else read_session(context.engine)
         with _alone(context, attempt):
             prepared = None
             if self._before is not None and not await _answered(context, attempt):
