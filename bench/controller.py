@@ -138,7 +138,7 @@ def _enrolled(number: int, ipv4: IPv4Address, realm: Realm, token_id: str, ca: A
     group = "" if guardian else f"g{(number - GUARDIANS) // GROUP}"
     row = Node(
         id=row_id, realm_id=realm.id, token_id=token_id, node_id=node_id.hex(), name=f"n{number}",
-        roles=["guardian" if guardian else "conflux"], taints=[group] if group else [], ipv4=str(ipv4),
+        roles=["guardian" if guardian else "conflux"], taints=[group] if group else [], networks=[], ipv4=str(ipv4),
         ipv6=str(ula_address(ula_prefix(base64.b64decode(realm.ca_key)), node_id)),
         public_key=base64.b64encode(key).decode(), certificate_serial=0, descriptor_serial=1,
         descriptor_expires=now + DAY, descriptor=_descriptor(private, node_id, 1), credential_hash=quick_hash(secret),

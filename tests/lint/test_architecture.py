@@ -22,6 +22,7 @@ KEYD_SHELL = {
     "shell",
     "spread",
     "routes",
+    "advertise",
     "master_socket",
     "node",
     "node_files",

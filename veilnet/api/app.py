@@ -29,6 +29,8 @@ from veilnet.api.identity.endpoints import login_routes as login
 from veilnet.api.identity.endpoints import routes as identity_providers
 from veilnet.api.listen import listening
 from veilnet.api.logs import ensure_safe_logs
+from veilnet.api.networks.endpoints import own_routes as own_networks
+from veilnet.api.networks.endpoints import routes as networks
 from veilnet.api.nodes.endpoints import guardian_routes as guardians
 from veilnet.api.nodes.endpoints import own_routes as own_node
 from veilnet.api.nodes.endpoints import routes as nodes
@@ -70,6 +72,8 @@ _ROUTES: Final = (
     nodes,
     guardians,
     taints,
+    networks,
+    own_networks,
     enrolment,
     users,
     groups,

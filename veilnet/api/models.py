@@ -10,6 +10,7 @@ from veilnet.api.counters.models import Counter
 from veilnet.api.db import Base
 from veilnet.api.idempotency.models import IdempotencyKey
 from veilnet.api.identity.models import IdentityProvider, UsedIdToken
+from veilnet.api.networks.models import AdvertisedNetwork
 from veilnet.api.nodes.models import Node
 from veilnet.api.oauth.models import ServiceAccountSecret
 from veilnet.api.operations.models import Operation
@@ -25,6 +26,7 @@ from veilnet.api.upkeep.models import ExpiryNotice
 from veilnet.api.webhooks.models import Webhook, WebhookProgress
 
 __all__ = [
+    "AdvertisedNetwork",
     "ApiToken",
     "AuditAnchor",
     "AuditEvent",

@@ -41,7 +41,7 @@ class Resource:
         yield from self.more.items()
 
 
-OF_NODES = frozenset({"enrol_node", "get_snapshot", "put_descriptor"})
+OF_NODES = frozenset({"enrol_node", "get_snapshot", "put_descriptor", "put_networks"})
 """What nodes ask for themselves."""
 
 _PERSON = ("name", "id", "state", "created_at")
@@ -53,6 +53,8 @@ RESOURCES = (
     Resource("guardian", "guardians", ("name", "id", "ipv4", "state", "connected", "last_seen_at")),
     Resource("enrolment_token", "enrolment_tokens", ("id", "roles", "node_name", "used", "usage_limit", "state",
              "expires_at"), group="token", named=False),
+    Resource("advertised_network", "advertised_networks", ("prefix", "id", "node_id", "state", "proposed", "conflicts"),
+             "Networks behind nodes.", group="network", named=False),
     Resource("edge", "edges", ("id", "created_at"), group="topology", named=False,
              more={"replace": "replace_topology"}),
     Resource("realm_settings", "", ("min_guardians", "rekey_seconds", "idle_seconds"), "A realm's settings.",

@@ -237,6 +237,28 @@ class MemberOut(TypedDict):
     created_at: str
 
 
+class NetworkApproval(TypedDict):
+    accept_conflicts: NotRequired[bool]
+
+
+class NetworkCreate(TypedDict):
+    node_id: str
+    prefix: str
+    accept_conflicts: NotRequired[bool]
+
+
+class NetworkOut(TypedDict):
+    id: str
+    realm_id: str
+    node_id: str
+    prefix: str
+    state: Literal["proposed", "approved", "rejected"]
+    proposed: bool
+    conflicts: list[str]
+    decided_at: str | None
+    created_at: str
+
+
 class NodeBatch(TypedDict):
     items: list[NodeChange]
 
@@ -267,6 +289,14 @@ class NodeChanged(TypedDict):
 
 class NodeExpiry(TypedDict):
     expires_at: NotRequired[str | None]
+
+
+class NodeNetworks(TypedDict):
+    prefixes: list[str]
+
+
+class NodeNetworksOut(TypedDict):
+    networks: dict[str, Literal["proposed", "approved", "rejected"]]
 
 
 class NodeOut(TypedDict):
@@ -344,6 +374,11 @@ class PageIdentityProviderOut(TypedDict):
 
 class PageMemberOut(TypedDict):
     items: list[MemberOut]
+    next_cursor: NotRequired[str | None]
+
+
+class PageNetworkOut(TypedDict):
+    items: list[NetworkOut]
     next_cursor: NotRequired[str | None]
 
 
@@ -730,6 +765,79 @@ class Api:
     def etag(self) -> str:
         """ETag of this thread's last answer, for If-Match; empty if it had none."""
         return self._transport.etag
+
+    def list_advertised_networks(
+        self,
+        *,
+        realm: str | None = None,
+        node: str | None = None,
+        state: Literal["proposed", "approved", "rejected"] | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        fields: str | None = None,
+        if_none_match: str | None = None,
+    ) -> PageNetworkOut:
+        """Networks behind nodes: proposed, approved and rejected."""
+        found: PageNetworkOut = self._transport.call(
+            "GET",
+            "/api/v1/advertised-networks",
+            query={"realm": realm, "node": node, "state": state, "limit": limit, "cursor": cursor, "fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def create_advertised_network(self, body: NetworkCreate, *, idempotency_key: str | None = None) -> NetworkOut:
+        """Approve a network of a node that has not proposed it."""
+        found: NetworkOut = self._transport.call(
+            "POST",
+            "/api/v1/advertised-networks",
+            headers={"Idempotency-Key": idempotency_key},
+            body=body,
+            media="application/json",
+        )
+        return found
+
+    def get_advertised_network(
+        self, network_id: str, *, fields: str | None = None, if_none_match: str | None = None
+    ) -> NetworkOut:
+        """Get Advertised Network"""
+        found: NetworkOut = self._transport.call(
+            "GET",
+            f"/api/v1/advertised-networks/{self._transport.quoted(network_id)}",
+            query={"fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def delete_advertised_network(self, network_id: str, *, if_match: str) -> None:
+        """Withdraw it at once. A node that still advertises it proposes it anew: reject it to have p"""
+        self._transport.call(
+            "DELETE",
+            f"/api/v1/advertised-networks/{self._transport.quoted(network_id)}",
+            headers={"If-Match": if_match},
+        )
+
+    def approve_advertised_network(
+        self, network_id: str, body: NetworkApproval | None | None = None, *, idempotency_key: str | None = None
+    ) -> NetworkOut:
+        """Sign it into the node's certificate. Refused with 409 where it overlaps with another node'"""
+        found: NetworkOut = self._transport.call(
+            "POST",
+            f"/api/v1/advertised-networks/{self._transport.quoted(network_id)}:approve",
+            headers={"Idempotency-Key": idempotency_key},
+            body=body,
+            media="application/json",
+        )
+        return found
+
+    def reject_advertised_network(self, network_id: str, *, idempotency_key: str | None = None) -> NetworkOut:
+        """Withdraw it, if it was approved, and do not be asked again."""
+        found: NetworkOut = self._transport.call(
+            "POST",
+            f"/api/v1/advertised-networks/{self._transport.quoted(network_id)}:reject",
+            headers={"Idempotency-Key": idempotency_key},
+        )
+        return found
 
     def create_api_token(self, body: ApiTokenCreate, *, idempotency_key: str | None = None) -> ApiTokenCreated:
         """Create Api Token"""
@@ -1169,6 +1277,13 @@ class Api:
         """The node's new descriptor: other endpoints, or the same before the old one ends."""
         found: DescriptorOut = self._transport.call(
             "PUT", "/api/v1/node/descriptor", body=body, media="application/json"
+        )
+        return found
+
+    def put_networks(self, body: NodeNetworks) -> NodeNetworksOut:
+        """What the node is a gateway for. An administrator approves it."""
+        found: NodeNetworksOut = self._transport.call(
+            "PUT", "/api/v1/node/networks", body=body, media="application/json"
         )
         return found
 

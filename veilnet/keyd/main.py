@@ -18,6 +18,7 @@ from pathlib import Path
 
 import structlog
 
+from veilnet.keyd.advertise import advertise
 from veilnet.keyd.core import NetworkChoice
 from veilnet.keyd.node import MasterClient
 from veilnet.keyd.node_files import NodeError, NodeFiles, read_info
@@ -58,6 +59,7 @@ async def serve(options: argparse.Namespace) -> None:
     info = read_info(files)
     overlay, offered = (info.ipv4.network, info.ipv6.network), tuple(options.offer_network)
     choice = NetworkChoice(options.accept_networks, overlay, offered)
+    advertise(files, offered)
     client = MasterClient(files, mark=routing.MARK if choice.accept else 0)
     shell = Shell(
         options.instance, files.node_keys(), tuple(options.nic), options.knock_port, client.status, networks=choice

@@ -6,22 +6,15 @@ the data plane. The certificates say what is approved; whom we may talk to and w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from typing import Final
 
 from veilnet.contract import NETWORKS, PEER_NONE, PEER_SELF, SCOPE_TO
 from veilnet.keyd.core import Core, RouteNetworks
 from veilnet.keyd.dataplane import IpNetwork
 from veilnet.keyd.peers import Peers
+from veilnet.protocol.networks import NEVER, inside
 
-NEVER: Final = tuple(
-    ip_network(text)
-    for text in (
-        *("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4"),
-        *("::/96", "::ffff:0:0/96", "fe80::/10", "ff00::/8"),
-    )
-)
-"""This network, loopback, link-local, multicast, reserved and broadcast (RFC 6890), IPv4 as IPv6 has it (RFC 4291)."""
 MAPPED: Final = IPv6Network("::ffff:0:0/96")
 ALL4: Final = IPv4Network("0.0.0.0/0")
 
@@ -29,13 +22,6 @@ Target = tuple[int, int]
 Entries = dict[tuple[int, IpNetwork], Target]
 HOLE: Final[Target] = (PEER_NONE, 0)
 OWN: Final[Target] = (PEER_SELF, 0)
-
-
-def inside(network: IpNetwork, other: IpNetwork) -> bool:
-    """Whether `other` holds all of `network`."""
-    if isinstance(network, IPv4Network) and isinstance(other, IPv4Network):
-        return network.subnet_of(other)
-    return isinstance(network, IPv6Network) and isinstance(other, IPv6Network) and network.subnet_of(other)
 
 
 class Networks:

@@ -25,6 +25,7 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 
 from veilnet.enrolment_token import EnrolmentTokenText
 from veilnet.keyd import master_socket
+from veilnet.keyd.advertise import Proposal
 from veilnet.keyd.directory_file import DirectoryFile
 from veilnet.keyd.node_files import NodeError, NodeFiles, NodeInfo, read_info
 from veilnet.protocol.directory import (
@@ -163,6 +164,7 @@ class MasterClient:
         self._tls = _tls_context(self._info.url, files.master_pem())
         self._headers = {"Authorization": f"Bearer {files.credential()}"}
         self._uploaded_serial = 0
+        self._proposal = Proposal(files)
         self._given: Directory | None = None
         self._last_resync = -RESYNC_EVERY
         self.connected = False
@@ -227,8 +229,16 @@ class MasterClient:
         self._given = self.replica.directory(self._clock())
         return self._given
 
+    async def _propose(self) -> None:
+        """What the Master refuses keeps nothing else from working."""
+        async with master_socket.client(self._tls, self._mark, HTTP_TIMEOUT) as client:
+            refused = await self._proposal.send(client, self._info.url, self._headers)
+        if refused is not None:
+            self._refuse("advertised networks", NodeError(problem_text(refused)))
+
     async def _channel(self) -> AsyncGenerator[Directory, None]:
         await self._upload()
+        await self._propose()
         since = self.version if self.replica.head else 0
         url = f"ws{self._info.url.removeprefix('http')}/api/v1/node/channel?since={since}"
         tls = self._tls if url.startswith("wss") else None

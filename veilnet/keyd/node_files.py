@@ -6,6 +6,7 @@ node.json                                         who we are and where the Maste
 ca.key master.pem                                 pinned: realm CA's public key, Master's TLS certificate
 credential                                        bearer for the Master
 taints.json                                       those of our granted taints that we wear, if not all
+networks.json                                     those that we are a gateway for (advertise.py)
 descriptor.json directory.db                      our last descriptor; what we know of the realm (directory_file.py)
 """
 

@@ -96,6 +96,17 @@ class World:
     async def edge(self) -> str:
         return await self.made("/realms/lab/edges", a=await self.node(), b=await self.node())
 
+    async def conflux(self) -> str:
+        token = await self.master.token(roles=["conflux"])
+        return str((await self.master.enrol(self.name(), token=token))["id"])
+
+    async def advertised_network(self) -> str:
+        return await self.made("/advertised-networks", node_id=await self.conflux(), prefix=self.prefix())
+
+    def prefix(self) -> str:
+        number = next(self.count)
+        return f"192.{number >> 8}.{number & 255}.0/24"
+
     async def enrolment_token(self) -> str:
         return await self.made("/enrolment-tokens", realm="lab", roles=["guardian"])
 
@@ -168,6 +179,7 @@ Maker = Callable[[World], Awaitable[str]]
 PATHS: Final[dict[str, Maker]] = {
     "/nodes/{node_id}": World.node,
     "/guardians/{node_id}": World.node,
+    "/advertised-networks/{network_id}": World.advertised_network,
     "/enrolment-tokens/{token_id}": World.enrolment_token,
     "/api-tokens/{token_id}": World.api_token,
     "/whoami/tokens/{token_id}": World.api_token,
@@ -216,6 +228,10 @@ async def _batch(world: World) -> dict[str, Any]:
     return {"items": [{"id": await world.node(), "action": "drain"}]}
 
 
+async def _network(world: World) -> dict[str, str]:
+    return {"node_id": await world.conflux(), "prefix": world.prefix()}
+
+
 async def _user(world: World) -> dict[str, str]:
     return {"user_id": await world.user()}
 
@@ -231,6 +247,8 @@ BODIES: Final[dict[str, Callable[[World], Any]]] = {
     "put_descriptor": lambda world: world.identity.descriptor(
         serial=next(world.count) + 1000, now=world.master.clock.now
     ),
+    "put_networks": lambda _: {"prefixes": ["172.16.5.0/24"]},
+    "approve_advertised_network": lambda _: {"accept_conflicts": True},
     "expire_node": lambda _: {"expires_at": None},
     "update_node": lambda _: {"labels": {"rack": "7"}},
     "create_user": lambda world: {"name": world.name()},
@@ -253,6 +271,7 @@ LATE_BODIES: Final[dict[str, Callable[[World], Awaitable[Any]]]] = {
     "create_identity_provider": _provider,
     "create_session": _session,
     "batch_nodes": _batch,
+    "create_advertised_network": _network,
     "create_edge": lambda world: _both(world.node(), world.node()),
     "add_group_member": _user,
 }
@@ -326,7 +345,8 @@ def credentials(world: World, route: Route) -> dict[str, str]:
 async def make_world(master: Master) -> World:
     world = World(master)
     await master.realm()
-    world.node_bearer = node_headers(await master.enrol("own", identity=world.identity))
+    token = await master.token(roles=["guardian", "conflux"])
+    world.node_bearer = node_headers(await master.enrol("own", token=token, identity=world.identity))
     return world
 
 

@@ -91,6 +91,7 @@ async def _new_node(  # noqa: PLR0917 - what a node is made of
         "roles": token.roles,
         "taints": token.auto_taints,
         "labels": {},
+        "networks": [],
         "ipv4": str(free_ipv4(IPv4Network(realm.ipv4_range), await nodes.used_ipv4(realm.id))),
         "ipv6": str(ula_address(IPv6Network(realm.ipv6_prefix), node_id)),
         "public_key": base64.b64encode(claim.key).decode(),

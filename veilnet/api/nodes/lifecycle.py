@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from veilnet.api.errors import Conflict, NotFound
+from veilnet.api.networks.repository import NetworkRepository
 from veilnet.api.nodes.models import Node
 from veilnet.api.nodes.repository import NodeRepository
 from veilnet.api.outbox.service import emit
@@ -56,6 +57,7 @@ async def revoke(session: AsyncSession, row: Node, now: int) -> None:
     row.revoked_at = now
     await _left(session, row)
     await EdgeRepository(session).remove_of(row.id)
+    await NetworkRepository(session).remove_of(row.id)
     _tell(session, row, "node.revoked", now)
 
 
@@ -118,6 +120,12 @@ async def retaint(session: AsyncSession, row: Node, now: int, taints: Iterable[s
     row.taints = sorted(set(taints))
     await _changed(session, row)
     emit(session, "node.taints_changed", row.realm_id, row.id, {"taints": row.taints}, now)
+
+
+async def renetwork(session: AsyncSession, row: Node, prefixes: Iterable[str]) -> None:
+    """Signed into a new certificate at once."""
+    row.networks = sorted(prefixes)
+    await _changed(session, row)
 
 
 # ---- what others have to learn ---------------------------------------------------------------------------------------

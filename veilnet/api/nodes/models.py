@@ -37,6 +37,8 @@ class Node(VersionedEntity):
     ipv6: Mapped[str]
     taints: Mapped[list[str]] = mapped_column(JSON, default=list)
     """Granted by an administrator, signed into the certificate."""
+    networks: Mapped[list[str]] = mapped_column(JSON, default=list)
+    """Approved prefixes behind it, signed into the certificate."""
     certificate: Mapped[dict[str, str]] = mapped_column(JSON)
     certificate_serial: Mapped[int]
     certificate_not_after: Mapped[int]

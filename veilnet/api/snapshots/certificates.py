@@ -9,11 +9,11 @@ descriptor that has not run out. A node that comes back later gets a new one wit
 from __future__ import annotations
 
 import base64
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_network
 
 from veilnet.api.nodes.models import Node
 from veilnet.api.rotation.authority import Authority
-from veilnet.protocol.documents import CLOCK_SKEW, Certificate, sign_certificate
+from veilnet.protocol.documents import CLOCK_SKEW, NETWORKS_MAX, Certificate, sign_certificate
 from veilnet.protocol.envelope import Fields, read_envelope, strict_json
 
 NEVER = 2**62
@@ -32,6 +32,7 @@ def issue_certificate(row: Node, authority: Authority, now: int, seconds: int) -
         ipv4=IPv4Address(row.ipv4),
         ipv6=IPv6Address(row.ipv6),
         taints=frozenset(row.taints),
+        networks=tuple(ip_network(prefix) for prefix in row.networks),
         serial=row.certificate_serial,
         not_before=now - CLOCK_SKEW,  # a node whose clock is a little behind must accept it at once
         not_after=row.certificate_not_after,
@@ -64,5 +65,6 @@ def _says(row: Node, now: int) -> bool:
     fields = Fields(strict_json(envelope.payload, len(envelope.payload)), "certificate")
     if fields.integer("not_before") > now:
         return False  # made by a clock that was ahead
-    stated = (fields.text("name"), fields.texts("roles", 8), fields.texts("taints", 64), fields.text("ipv4"))
-    return stated == (row.name, frozenset(row.roles), frozenset(row.taints), row.ipv4)
+    networks = fields.array("networks", NETWORKS_MAX) if fields.has("networks") else []
+    stated = (fields.text("name"), fields.texts("roles", 8), fields.texts("taints", 64), fields.text("ipv4"), networks)
+    return stated == (row.name, frozenset(row.roles), frozenset(row.taints), row.ipv4, row.networks)

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prefixes behind Confluxes: what is never part of one. Master and nodes ask the same (docs/networks.md)."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Final
+
+IpNetwork = IPv4Network | IPv6Network
+
+NEVER: Final = tuple(
+    ip_network(text)
+    for text in (
+        *("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4"),
+        *("::/96", "::ffff:0:0/96", "fe80::/10", "ff00::/8"),
+    )
+)
+"""This network, loopback, link-local, multicast, reserved and broadcast (RFC 6890), IPv4 as IPv6 has it (RFC 4291)."""
+
+
+def inside(network: IpNetwork, other: IpNetwork) -> bool:
+    """Whether `other` holds all of `network`."""
+    if isinstance(network, IPv4Network) and isinstance(other, IPv4Network):
+        return network.subnet_of(other)
+    return isinstance(network, IPv6Network) and isinstance(other, IPv6Network) and network.subnet_of(other)
