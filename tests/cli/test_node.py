@@ -183,6 +183,21 @@ def test_a_daemon_that_ends_at_once_is_reported(run_dir: Path, tmp_path: Path) -
         daemon.start("t", tmp_path, ["--no-such-option"])
 
 
+@pytest.mark.root
+def test_a_daemon_that_has_no_room_for_its_last_words_is_not_given_those_of_another(
+    run_dir: Path, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "none", str(disk)], check=True)
+    try:
+        (disk / "keyd.log").write_bytes(b"an older life\n".rjust(4096, b"."))
+        with pytest.raises(CliError, match=rf"ended at once .* no output, as there is no space left in {disk}"):
+            daemon.start("t", disk, ["--no-such-option"])
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
 # ---- doctor ------------------------------------------------------------------------------------------------------
 
 

@@ -37,6 +37,7 @@ def start(instance: str, state_dir: Path, arguments: Sequence[str]) -> int:
     """Start the daemon and wait until it answers; its pid."""
     log = state_dir / "keyd.log"
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    said_before = os.fstat(handle).st_size
     try:
         process = subprocess.Popen(
             command(arguments),
@@ -48,7 +49,7 @@ def start(instance: str, state_dir: Path, arguments: Sequence[str]) -> int:
     finally:
         os.close(handle)
     claim(instance, process.pid)
-    _wait_for_answer(instance, process, log)
+    _wait_for_answer(instance, process, log, said_before)
     return process.pid
 
 
@@ -62,12 +63,16 @@ def command(arguments: Sequence[str]) -> list[str]:
     return [sys.executable, "-P", "-m", "veilnet.keyd", *arguments]  # -P: root must not import from where it stands
 
 
-def _wait_for_answer(instance: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def _why_silent(log: Path) -> str:
+    return "no output" if os.statvfs(log).f_bavail else f"no output, as there is no space left in {log.parent}"
+
+
+def _wait_for_answer(instance: str, process: subprocess.Popen[bytes], log: Path, said_before: int) -> None:
     end = time.monotonic() + START_TIMEOUT
     while time.monotonic() < end:
         if process.poll() is not None:
-            lines = log.read_text(errors="replace").splitlines()
-            last = " | ".join(lines[-3:]) or "no output"
+            lines = log.read_bytes()[said_before:].decode(errors="replace").splitlines()
+            last = " | ".join(lines[-3:]) or _why_silent(log)
             fail(f"the key daemon ended at once (exit code {process.returncode}): {last}", f"the whole log: {log}")
         with contextlib.suppress(OSError, ValueError):
             _exchange(instance, {"command": "status"}, 1.0)
