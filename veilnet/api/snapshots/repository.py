@@ -39,6 +39,7 @@ class Neighbour(NamedTuple):
 
 _MARKS: Final = DirectoryChange.metadata.tables["directory_changes"]  # without the ORM: with every change of a fleet
 _MARK: Final = insert(_MARKS)
+_NEWEST: Final = select(func.max(_MARKS.c.id)).where(_MARKS.c.realm_id == bindparam("realm_id"))
 _CHANGES: Final = (
     select(_MARKS.c.id, _MARKS.c.node_id)
     .where(_MARKS.c.realm_id == bindparam("realm_id"))
@@ -61,6 +62,10 @@ class DirectoryRepository:
     async def changes(self, realm_id: str, limit: int) -> list[Change]:
         found = await self.session.execute(_CHANGES, {"realm_id": realm_id, "most": limit})
         return [Change(*row) for row in found]
+
+    async def newest_change(self, realm_id: str) -> int:
+        """Id of the last that waits; 0: nothing does."""
+        return await self.session.scalar(_NEWEST, {"realm_id": realm_id}) or 0
 
     async def begin_again(self, realm_id: str) -> int:
         """Forget what was signed, and sign every node of the realm anew, its head last; how many nodes."""
