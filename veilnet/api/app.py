@@ -43,6 +43,7 @@ from veilnet.api.platform.rate_limit import RateLimiter
 from veilnet.api.platform.request_id import RequestId
 from veilnet.api.policies.endpoints import routes as policies
 from veilnet.api.policies.endpoints import taint_routes as taints
+from veilnet.api.posture.endpoints import routes as posture
 from veilnet.api.realms.endpoints import routes as realms
 from veilnet.api.retention.service import trimming
 from veilnet.api.rotation.endpoints import routes as rotation
@@ -67,6 +68,7 @@ _ROUTES: Final = (
     realms,
     policies,
     rotation,
+    posture,
     topology,
     tokens,
     nodes,

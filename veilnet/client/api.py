@@ -76,6 +76,22 @@ class CaKeyOut(TypedDict):
     state: Literal["announced", "active", "overlapping", "retired"]
 
 
+class CryptoPosture(TypedDict):
+    realm_id: str
+    suite: Suite
+    ca_fingerprint: str
+    ca_active_since: str
+    ca_announced: bool
+    on_other_ca_keys: int
+    rekey_seconds: int
+    certificate_seconds: int
+    members: int
+    certificates_fresh: int
+    certificates_late: int
+    certificates_ended: int
+    descriptors_ended: int
+
+
 class DescriptorOut(TypedDict):
     serial: int
     expires_at: str
@@ -328,6 +344,17 @@ class NodePatch(TypedDict):
     labels: NotRequired[dict[str, Any] | None]
 
 
+class NodePosture(TypedDict):
+    id: str
+    name: str
+    certificate: Literal["fresh", "late", "ended"]
+    certificate_serial: int
+    certificate_not_after: str
+    ca_key_id: str
+    descriptor_expires: str
+    last_seen_at: str | None
+
+
 class NodeTaints(TypedDict):
     taints: list[str]
 
@@ -384,6 +411,11 @@ class PageNetworkOut(TypedDict):
 
 class PageNodeOut(TypedDict):
     items: list[NodeOut]
+    next_cursor: NotRequired[str | None]
+
+
+class PageNodePosture(TypedDict):
+    items: list[NodePosture]
     next_cursor: NotRequired[str | None]
 
 
@@ -589,6 +621,12 @@ class SignedDocument(TypedDict):
     payload: str
     sig: str
     key: str
+
+
+class Suite(TypedDict):
+    key_agreement: NotRequired[str]
+    signature: NotRequired[str]
+    cipher: NotRequired[str]
 
 
 class TestFailure(TypedDict):
@@ -1556,6 +1594,37 @@ class Api:
             "POST",
             f"/api/v1/realms/{self._transport.quoted(realm)}/ca:finish",
             headers={"Idempotency-Key": idempotency_key},
+        )
+        return found
+
+    def get_crypto_posture(
+        self, realm: str, *, fields: str | None = None, if_none_match: str | None = None
+    ) -> CryptoPosture:
+        """Suite, CA key and certificates of a realm, in figures."""
+        found: CryptoPosture = self._transport.call(
+            "GET",
+            f"/api/v1/realms/{self._transport.quoted(realm)}/crypto-posture",
+            query={"fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def list_crypto_posture_nodes(
+        self,
+        realm: str,
+        *,
+        certificate: Literal["fresh", "late", "ended"] | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        fields: str | None = None,
+        if_none_match: str | None = None,
+    ) -> PageNodePosture:
+        """The members, each with its certificate and the CA key that signed it."""
+        found: PageNodePosture = self._transport.call(
+            "GET",
+            f"/api/v1/realms/{self._transport.quoted(realm)}/crypto-posture/nodes",
+            query={"certificate": certificate, "limit": limit, "cursor": cursor, "fields": fields},
+            headers={"If-None-Match": if_none_match},
         )
         return found
 

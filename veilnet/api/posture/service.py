@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a realm's cryptography rests on right now, from what the Master has issued. Nothing here changes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from veilnet.api.nodes.models import Node
+from veilnet.api.platform.call import Call
+from veilnet.api.posture.repository import PostureRepository
+from veilnet.api.posture.schemas import CertificateState, CryptoPosture, NodePosture, Suite
+from veilnet.api.realms.service import visible_realm
+from veilnet.api.rotation.repository import CaKeyRepository
+from veilnet.api.rotation.service import show
+
+
+async def posture(call: Call, realm_ref: str) -> CryptoPosture:
+    realm = await visible_realm(call, realm_ref)
+    ca = await show(call, realm_ref)
+    rows = await CaKeyRepository(call.session).of_realm(realm.id)
+    active = next(key for key in ca.keys if key.state == "active")
+    return CryptoPosture.model_validate(
+        {
+            "realm_id": realm.id,
+            "suite": Suite(),
+            "ca_fingerprint": active.fingerprint,
+            "ca_active_since": max((row.activated_at for row in rows if row.activated_at), default=realm.created_at),
+            "ca_announced": ca.keys[-1].state == "announced",
+            "on_other_ca_keys": ca.remaining,
+            "rekey_seconds": realm.rekey_seconds,
+            "certificate_seconds": call.context.settings.certificate_seconds,
+            **await PostureRepository(call.session).counts(realm.id, call.now, late_seconds(call)),
+        }
+    )
+
+
+def late_seconds(call: Call) -> int:
+    return call.context.settings.certificate_seconds // 3
+
+
+def presenter(call: Call) -> Callable[[Node], NodePosture]:
+    now, late = call.now, late_seconds(call)
+
+    def present(row: Node) -> NodePosture:
+        return NodePosture.model_validate(
+            {
+                "id": row.id,
+                "name": row.name,
+                "certificate": _state(row.certificate_not_after, now, late),
+                "certificate_serial": row.certificate_serial,
+                "certificate_not_after": row.certificate_not_after,
+                "ca_key_id": row.certificate["key"],
+                "descriptor_expires": row.descriptor_expires,
+                "last_seen_at": row.last_seen_at,
+            }
+        )
+
+    return present
+
+
+def _state(end: int, now: int, late: int) -> CertificateState:
+    if end <= now:
+        return "ended"
+    return "fresh" if end >= now + late else "late"
