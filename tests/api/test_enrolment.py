@@ -43,6 +43,18 @@ async def test_addresses_are_unique_and_come_back_after_revocation(master: Maste
     assert (await master.enrol("node-4", token=token))["ipv4"] == "10.1.0.5"
 
 
+async def test_the_next_node_does_not_get_the_address_of_the_one_before(master: Master) -> None:
+    await master.realm(ipv4_range="10.1.0.0/28")
+    token = await master.token(usage_limit=None)
+    revoked, deleted = [await master.enrol(name, token=token) for name in ("revoked", "deleted")]
+    await master.request("POST", f"/nodes/{revoked['id']}:revoke")
+    whatever = master.admin | {"If-Match": "*"}
+    await master.request("DELETE", f"/nodes/{deleted['id']}", status=204, headers=whatever)
+    later = [(await master.enrol(f"next-{number}", token=token))["ipv4"] for number in range(14)]
+    assert later == [f"10.1.0.{number}" for number in (*range(3, 15), 1, 2)]
+    assert (await master.enrol("late", token=token, status=409))["code"] == "address-range-full"
+
+
 async def test_a_refused_enrolment_leaves_the_token_unspent(master: Master) -> None:
     await master.realm()
     await master.enrol("one")
@@ -139,7 +151,14 @@ async def enrolment_body(token: EnrolmentTokenText, name: str) -> dict[str, Any]
 
 def test_free_address_skips_network_and_broadcast() -> None:
     network = IPv4Network("10.0.0.0/30")
-    assert free_ipv4(network, set()) == IPv4Address("10.0.0.1")
-    assert free_ipv4(network, {"10.0.0.1"}) == IPv4Address("10.0.0.2")
+    assert free_ipv4(network, {}) == IPv4Address("10.0.0.1")
+    assert free_ipv4(network, {"10.0.0.1": None}) == IPv4Address("10.0.0.2")
     with pytest.raises(Conflict):
-        free_ipv4(network, {"10.0.0.1", "10.0.0.2"})
+        free_ipv4(network, {"10.0.0.1": None, "10.0.0.2": None})
+
+
+def test_an_address_given_up_comes_last_and_the_latest_one_last_of_all() -> None:
+    network = IPv4Network("10.0.0.0/29")
+    used = {"10.0.0.1": 30, "10.0.0.2": None, "10.0.0.3": 10, "10.0.0.4": None, "192.0.2.1": 1}
+    assert free_ipv4(network, used) == IPv4Address("10.0.0.5")
+    assert free_ipv4(network, {**used, "10.0.0.5": None, "10.0.0.6": 20}) == IPv4Address("10.0.0.3")

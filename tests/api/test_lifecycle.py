@@ -262,9 +262,9 @@ async def test_a_deleted_node_is_in_no_list_and_the_audit_keeps_it(master: Maste
     (entry,) = audit["items"]
     assert entry["changes"]["name"] == ["one", None]
     taken = await master.enrol("one")
-    assert taken["ipv4"] == node["ipv4"]
+    assert taken["ipv4"] != node["ipv4"]
     again = await master.enrol("one-again", identity=identity)
-    assert again["id"] == node["id"] and again["ipv4"] != node["ipv4"]
+    assert again["id"] == node["id"] and again["ipv4"] == node["ipv4"]
     assert names(await look(master, viewer, realm, replica)) == {"viewer", "one", "one-again"}
     assert (await master.request("GET", path))["state"] == "active"
 

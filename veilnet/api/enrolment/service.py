@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Any
 
@@ -82,6 +83,9 @@ async def _new_node(  # noqa: PLR0917 - what a node is made of
     name = token.node_name or claim.name
     if await nodes.named(realm.id, name) is not None:
         raise Conflict("name-taken", f"realm {realm.name} has a node {name}: choose another name")
+    used = await nodes.used_ipv4(realm.id)
+    own_again = deleted is not None and used[deleted.ipv4] is not None
+    ipv4 = deleted.ipv4 if deleted and own_again else str(free_ipv4(IPv4Network(realm.ipv4_range), used))
     row = deleted or Node(id=new_id("nod"), certificate_serial=0, descriptor_serial=0)
     fields: dict[str, Any] = {
         "realm_id": realm.id,
@@ -92,7 +96,7 @@ async def _new_node(  # noqa: PLR0917 - what a node is made of
         "taints": token.auto_taints,
         "labels": {},
         "networks": [],
-        "ipv4": str(free_ipv4(IPv4Network(realm.ipv4_range), await nodes.used_ipv4(realm.id))),
+        "ipv4": ipv4,
         "ipv6": str(ula_address(IPv6Network(realm.ipv6_prefix), node_id)),
         "public_key": base64.b64encode(claim.key).decode(),
         "created_at": now,
@@ -151,9 +155,18 @@ async def _answer(session: AsyncSession, context: Context, realm: Realm, node: N
     )
 
 
-def free_ipv4(network: IPv4Network, used: set[str]) -> IPv4Address:
-    """Lowest free host address; the unique index is what makes it certain."""
+def free_ipv4(network: IPv4Network, used: Mapping[str, int | None]) -> IPv4Address:
+    """Lowest address that nobody had; else the one given up longest ago. The unique index is what makes it certain.
+
+    `used`: address → None, or when it was given up. People keep addresses in firewalls and in their heads: what was
+    meant for the node before must not soon reach, or be allowed to, the next one that enrols.
+    """
     for address in network.hosts():
         if str(address) not in used:
             return address
-    raise Conflict("address-range-full", f"every address of {network} is in use: make a realm with a larger range")
+    given_up = [(when, IPv4Address(text)) for text, when in used.items() if when is not None]
+    left = [(when, address) for when, address in given_up if address in network]
+    if not left:
+        detail = f"every address of {network} is in use: make a realm with a larger range"
+        raise Conflict("address-range-full", detail)
+    return min(left)[1]

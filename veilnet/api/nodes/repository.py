@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Select, String, bindparam, cast, select, update
+from sqlalchemy import Select, String, bindparam, cast, func, select, update
 from sqlalchemy.orm import defer
 
 from veilnet.api.db import Repository
@@ -18,6 +18,8 @@ _STATES: Final = {
     "expired": (Node.revoked_at.is_(None), Node.expired_at.is_not(None)),
     "revoked": (Node.revoked_at.is_not(None),),
 }
+_NEVER: Final = 2**62
+"""Later than any time: in SQL, a maximum knows no NULL."""
 
 
 class Caller(NamedTuple):
@@ -139,6 +141,10 @@ class NodeRepository(Repository[Node]):
         rows = [{"row_id": row_id, "last_seen_at": now} for row_id, now in sorted(seen.items())]  # locks in one order
         await self.session.execute(_CHANGE, rows)
 
-    async def used_ipv4(self, realm_id: str) -> set[str]:
-        query = select(Node.ipv4).where(Node.realm_id == realm_id, Node.revoked_at.is_(None))
-        return set(await self.session.scalars(query))
+    async def used_ipv4(self, realm_id: str) -> dict[str, int | None]:
+        """Address → None if a node has it, else when the last node that had it gave it up."""
+        ended = func.max(func.coalesce(Node.revoked_at, _NEVER))
+        found = await self.session.execute(
+            select(Node.ipv4, ended).where(Node.realm_id == realm_id).group_by(Node.ipv4)
+        )
+        return {ipv4: None if when == _NEVER else when for ipv4, when in found}
