@@ -22,7 +22,7 @@ from bench.controller import Replica, populate, replicas
 from bench.report import Row, row
 
 CHANGES_PER_SECOND = 50
-WARM_UP = 2
+WARM_UP = 4
 SIZES = (500, 1000, 2000)
 
 
@@ -110,7 +110,8 @@ async def _under_load(state_dir: Path, size: int, plan: Plan, url: str | None = 
 
 async def _phases(watched: Watched, plan: Plan, masters: Sequence[Replica], before: int) -> Figures:
     watched.sign(int(CHANGES_PER_SECOND * (WARM_UP + plan.changes + plan.lists)))
-    await at_rate(CHANGES_PER_SECOND, WARM_UP, watched.change)  # connections, caches, code
+    first = at_rate(LIST_PER_SECOND, WARM_UP, watched.read_page)  # each Master hashes a token once
+    await asyncio.gather(first, at_rate(CHANGES_PER_SECOND, WARM_UP, watched.change))  # connections, caches, code
     await asyncio.sleep(1)
     size, memory = len(watched.fleet.members), sum(master.resident_bytes() for master in masters)
     idle = await _cpu(masters, asyncio.sleep(plan.idle)) / plan.idle
