@@ -120,6 +120,7 @@ async def fill(world: World, path: str) -> None:
               "/guardians": world.node, "/users": world.user, "/groups": world.group, "/api-tokens": world.api_token,
               "/whoami/tokens": world.api_token, "/identity-providers": world.provider,
               "/operations": world.operation, "/audit-events": world.user, "/realms/lab/edges": world.edge,
+              "/realms/lab/crypto-posture/nodes": world.node,
               "/webhooks": world.webhook, "/advertised-networks": world.advertised_network}  # fmt: skip
     if path in makers:
         await makers[path]()

@@ -4,13 +4,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from veilnet.api.schemas import Body, Out
+from pydantic import BaseModel
+
+from veilnet.api.schemas import Out
 
 CertificateState = Literal["fresh", "late", "ended"]
 """late: over two thirds of its life are over, and renewal, due at half, has not come. ended: only grace is left."""
 
 
-class PostureFilter(Body):
+class PostureFilter(BaseModel):
     certificate: CertificateState | None = None
 
 
