@@ -83,6 +83,8 @@ async def test_a_rejected_network_is_not_asked_for_again(master: Master) -> None
     await act(master, lan, "reject")
     assert await seen(master, nodes["b"], "a") == ()
     assert (await propose(master, nodes["a"], LAN))["networks"] == {LAN: "rejected"}
+    await propose(master, nodes["a"])
+    assert (await propose(master, nodes["a"], LAN))["networks"] == {LAN: "rejected"}
     await remove(master, lan)
     assert (await propose(master, nodes["a"], LAN))["networks"] == {LAN: "proposed"}
 

@@ -100,7 +100,9 @@ async def propose(call: Call, body: NodeNetworks) -> NodeNetworksOut:
     await _check_fits(call.session, node, wanted.values())
     networks = NetworkRepository(call.session)
     held = {row.prefix: row for row in await networks.of_node(node.id)}
-    await _withdraw(call, node, [row for row in held.values() if row.proposed and row.prefix not in wanted])
+    # a rejection outlives the proposal, or withdrawing and proposing anew would ask again
+    gone = [row for row in held.values() if row.proposed and row.state != "rejected" and row.prefix not in wanted]
+    await _withdraw(call, node, gone)
     for text, prefix in wanted.items():
         if text not in held:
             row = await networks.add(_new(call, node, prefix, proposed=True))
