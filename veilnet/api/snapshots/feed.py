@@ -41,8 +41,10 @@ RETRY: Final = 1.0
 """Seconds until a turn that failed is tried again."""
 _BEHIND: Final = (
     "realm %s: node %s says that it knows version %d, this Master is at %d: if the database was put back from an older"
-    " copy, run `veilnet master db restored` once"
+    " copy, run `veilnet master db restored` once; one node alone proves nothing, veilnet_master_nodes_ahead counts"
 )
+_FIRST: Final = 1
+"""A version that everything came after; 0 is of who knows nobody, and hears of nobody that is gone."""
 
 
 @dataclass(eq=False)
@@ -151,7 +153,10 @@ class Feed:
         }
 
     async def look_behind(self, channel: Channel) -> None:
-        """A node that knows more than the database is the sign of a copy that was put back without a word."""
+        """A node that knows more than the database is the sign of a copy that was put back without a word.
+
+        Its number is not signed, so that it may also be a lie, to it or by it: it is told everything, and who is gone.
+        """
         if channel.sent <= self.version:
             return
         await self.turn()  # another replica may have told it
@@ -159,7 +164,7 @@ class Feed:
             self._context.metrics.nodes_ahead.inc()
             if not self._behind:
                 _log.error(_BEHIND, self._realm_id, channel.node_id.hex(), channel.sent, self.version)
-            self._behind = True
+            self._behind, channel.sent = True, _FIRST
 
     # ---- the task ----------------------------------------------------------------------------------------------------
 
