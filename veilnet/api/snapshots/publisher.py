@@ -47,11 +47,13 @@ async def publish(context: Context, realm_id: str) -> None:
 
     What comes meanwhile is left to the next call: where changes never end, a feed would sign and never send.
     """
-    async with read_session(context.engine) as session:
-        newest = await DirectoryRepository(session).newest_change(realm_id)
+    newest = await _newest(context, realm_id)
     while await _waiting(context, realm_id, newest):
         async with context.publishing[realm_id], write_session(context.engine, context.hub) as session:
-            await _Batch(session, context, realm_id).run()
+            batch = _Batch(session, context, realm_id)
+            await batch.run()
+        if batch.began_again:
+            newest = await _newest(context, realm_id)
 
 
 async def mark_due(context: Context, realm_id: str) -> None:
@@ -64,6 +66,11 @@ async def mark_due(context: Context, realm_id: str) -> None:
     if due:
         async with write_session(context.engine, context.hub) as session:
             await DirectoryRepository(session).mark(realm_id, due)
+
+
+async def _newest(context: Context, realm_id: str) -> int:
+    async with read_session(context.engine) as session:
+        return await DirectoryRepository(session).newest_change(realm_id)
 
 
 async def _waiting(context: Context, realm_id: str, newest: int) -> bool:
@@ -87,6 +94,8 @@ class _Batch:
         self._directory, self._nodes = DirectoryRepository(session), NodeRepository(session)
         self._now = context.clock()
         self._seconds = context.settings.certificate_seconds
+        self.began_again = False
+        """What was signed by a clock that was ahead is on the list again."""
 
     async def run(self) -> None:
         await self._directory.alone(self._realm_id)
@@ -113,6 +122,7 @@ class _Batch:
         if head is None:
             return
         if signed_in_a_future_that_was_none(self._context.clock, signed_at):
+            self.began_again = True
             await self._directory.invalidate(self._realm_id)
             alive = await self._nodes.alive(self._realm_id)
             await self._directory.mark(self._realm_id, [None, *(row.id for row in alive)])

@@ -112,6 +112,7 @@ async def delete_webhook(call: Call, webhook_id: str) -> None:
     call.match(row)
     call.audit(row.id, row.realm_id, webhook_out(row))
     call.emit("webhook.deleted", row.realm_id, row.id, {"name": row.name})
+    await _progress(call, row)  # goes with it, whatever a sender has just noted there
     await call.session.delete(row)
 
 
