@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sqlalchemy import delete, func, select, update
 from tests.api.conftest import Master, make_settings
 from veilnet.api.app import create_app
 from veilnet.api.audit.models import AuditEvent
+from veilnet.api.clock import WatchedClock
 from veilnet.api.db import read_session, write_session
 from veilnet.api.idempotency.models import IdempotencyKey
 from veilnet.api.models import Base
@@ -207,3 +209,20 @@ def test_settings_that_would_lose_something() -> None:
         with pytest.raises(ValidationError):
             RetentionSettings(**values)
     assert RetentionSettings(audit_seconds=None).audit_seconds is None
+
+
+async def test_a_suspect_clock_drops_nothing(master: Master) -> None:
+    """By a clock that has jumped ahead, everything is old. A start means that it is right."""
+    await users(master, "old")
+    held = await column(master, OutboxEvent.id)
+    uptime = master.clock.now
+
+    def watched() -> WatchedClock:
+        return WatchedClock(lambda: master.clock.now, lambda: uptime)
+
+    jumped = replace(master.context, clock=watched())
+    master.clock.now += 1000 * DAY
+    assert await take_turn(jumped) is None
+    assert held and await column(master, OutboxEvent.id) == held
+    dropped = await take_turn(replace(master.context, clock=watched()))
+    assert dropped is not None and dropped["outbox"] > 0

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from veilnet.api.access.repository import ApiTokenRepository
 from veilnet.api.audit.trimming import trim
+from veilnet.api.clock import clock_fault
 from veilnet.api.context import Context
 from veilnet.api.db import write_session
 from veilnet.api.idempotency.repository import IdempotencyRepository
@@ -61,7 +62,9 @@ async def _run(context: Context, stop: asyncio.Event) -> None:
 
 
 async def take_turn(context: Context, stopping: Callable[[], bool] = lambda: False) -> dict[str, int] | None:
-    """Rows dropped by table; None if it is not this replica's turn."""
+    """Rows dropped by table; None if it is not this replica's turn, or if the clock is suspect: it says what is old."""
+    if clock_fault(context.clock, 0):
+        return None
     now, every = context.clock(), context.settings.retention.every_seconds
     async with write_session(context.engine, context.hub) as session:
         if not await JobRepository(session).take_turn(JOB, now, every):
