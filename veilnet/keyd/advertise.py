@@ -44,11 +44,11 @@ class Proposal:
         self._files = files
         self._wanted = advertised(files)
 
+    def __bool__(self) -> bool:
+        return self._wanted is not None
+
     async def send(self, client: httpx.AsyncClient, url: str, headers: dict[str, str]) -> httpx.Response | None:
-        """Tell it, if there is something to tell; an answer that refuses it. The next contact does not repeat that:
-        another `up` may."""
-        if self._wanted is None:
-            return None
+        """Tell it; an answer that refuses it. The next contact does not repeat that: another `up` may."""
         answer = await client.put(f"{url}/api/v1/node/networks", json={"prefixes": self._wanted}, headers=headers)
         if answer.status_code >= 500 or answer.status_code == 429:
             return None  # with the next contact

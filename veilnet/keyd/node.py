@@ -231,6 +231,8 @@ class MasterClient:
 
     async def _propose(self) -> None:
         """What the Master refuses keeps nothing else from working."""
+        if not self._proposal:
+            return
         async with master_socket.client(self._tls, self._mark, HTTP_TIMEOUT) as client:
             refused = await self._proposal.send(client, self._info.url, self._headers)
         if refused is not None:

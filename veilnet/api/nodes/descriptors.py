@@ -57,7 +57,7 @@ class DescriptorWriter:
         entry = _Entry(row_id, document, serial, expires)
         self._waiting.append(entry)
         async with self._writing:
-            if not entry.done.done():
+            while not entry.done.done():  # those before it may have been given up, and fill a group
                 await self._write()
         await entry.done
 
