@@ -21,7 +21,11 @@ import pytest
 from tests.api.conftest import Master
 from tests.api.test_events import say
 from veilnet.api.context import Context
-from veilnet.api.webhooks import sender, signing
+from veilnet.api.db import write_session
+from veilnet.api.platform.call import Call
+from veilnet.api.webhooks import sender, service, signing
+from veilnet.api.webhooks.models import Webhook
+from veilnet.api.webhooks.repository import ProgressRepository
 from veilnet.api.webhooks.targets import TargetRefused, checked_target, resolve
 
 
@@ -213,6 +217,25 @@ async def test_delete(local: Master, receiver: Receiver) -> None:
     await say(local, "x.one")
     await sender.send_due(local.context)
     assert receiver.taken == []
+
+
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+async def test_delete_while_a_sender_notes_its_turn(
+    local: Master, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite has one writer: there it can't come between."""
+    hook, found = await make(local, receiver), service.visible_webhook
+    now = local.clock.now
+
+    async def then_leased(call: Call, webhook_id: str) -> Webhook:
+        row = await found(call, webhook_id)
+        async with write_session(local.context.engine, local.context.hub) as session:
+            assert await ProgressRepository(session).lease(webhook_id, now, now + 60)
+        return row
+
+    monkeypatch.setattr(service, "visible_webhook", then_leased)
+    headers = {**local.admin, "If-Match": "*"}
+    await local.request("DELETE", f"/webhooks/{hook['id']}", headers=headers, status=204)
 
 
 async def test_secrets_are_sealed_in_the_database(local: Master, receiver: Receiver, tmp_path: Path) -> None:
