@@ -12,7 +12,7 @@ import pytest
 from tests.keyd.net import START, Net, Node, inner_packet
 from veilnet.contract import NETWORKS, PEER_NONE, PEER_SELF, SCOPE_TO
 from veilnet.keyd.core import NetworkChoice
-from veilnet.keyd.dataplane import IpNetwork
+from veilnet.protocol.networks import IpNetwork
 from veilnet.protocol.policy import read_policy
 
 OVERLAY = (ip_network("100.64.0.0/24"), ip_network("fd00::/64"))

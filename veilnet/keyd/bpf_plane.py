@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from veilnet import contract as c
-from veilnet.keyd.dataplane import Addrs, Circuit, IpNetwork, KnockKey, LinkStats, SealRefusedError, SipKey, StreamStats
+from veilnet.keyd.dataplane import Addrs, Circuit, KnockKey, LinkStats, SealRefusedError, SipKey, StreamStats
 from veilnet.loader import libbpf
 from veilnet.loader.maps import Maps, quiesce, store, wipe
+from veilnet.protocol.networks import IpNetwork
 
 
 def _way(addrs: c.Addrs) -> c.LinkWay | None:

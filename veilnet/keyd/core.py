@@ -14,12 +14,13 @@ from ipaddress import IPv4Interface, IPv6Interface
 from typing import Final
 
 from veilnet.contract import LABELS, LINKS, STREAMS
-from veilnet.keyd.dataplane import Addrs, DataPlane, IpAddress, IpNetwork
+from veilnet.keyd.dataplane import Addrs, DataPlane, IpAddress
 from veilnet.keyd.store import Store
 from veilnet.keyd.timers import Timers
 from veilnet.protocol.crypto import Rng
 from veilnet.protocol.directory import Directory, NodeView
 from veilnet.protocol.errors import LocalError
+from veilnet.protocol.networks import IpNetwork
 
 TRIES: Final = 8
 RETRY_FIRST: Final = 0.25

@@ -10,13 +10,13 @@ and only ever compared for change. Every method is idempotent.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
 from veilnet.protocol.errors import LocalError
+from veilnet.protocol.networks import IpNetwork
 
 IpAddress = IPv4Address | IPv6Address
-IpNetwork = IPv4Network | IPv6Network
 
 
 class SealRefusedError(LocalError):

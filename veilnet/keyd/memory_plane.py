@@ -12,17 +12,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 from veilnet import contract as c
-from veilnet.keyd.dataplane import (
-    Addrs,
-    Circuit,
-    IpAddress,
-    IpNetwork,
-    KnockKey,
-    LinkStats,
-    SealRefusedError,
-    SipKey,
-    StreamStats,
-)
+from veilnet.keyd.dataplane import Addrs, Circuit, IpAddress, KnockKey, LinkStats, SealRefusedError, SipKey, StreamStats
 from veilnet.keyd.memory_entries import Control, Deliver, Emit, Knock, LinkEntry, NoStream, Output, Rx, StreamEntry, Tx
 from veilnet.protocol.errors import LocalError, Reason, RemoteError
 from veilnet.protocol.frame import (
@@ -38,6 +28,7 @@ from veilnet.protocol.frame import (
     seal_stream,
     sip,
 )
+from veilnet.protocol.networks import IpNetwork
 
 __all__ = ["Control", "Deliver", "Emit", "Knock", "MemoryPlane", "NoStream", "Output"]
 

@@ -11,9 +11,8 @@ from typing import Final
 
 from veilnet.contract import NETWORKS, PEER_NONE, PEER_SELF, SCOPE_TO
 from veilnet.keyd.core import Core, RouteNetworks
-from veilnet.keyd.dataplane import IpNetwork
 from veilnet.keyd.peers import Peers
-from veilnet.protocol.networks import NEVER, inside
+from veilnet.protocol.networks import NEVER, IpNetwork, inside
 
 MAPPED: Final = IPv6Network("::ffff:0:0/96")
 ALL4: Final = IPv4Network("0.0.0.0/0")

@@ -9,10 +9,11 @@ from ipaddress import IPv4Network, IPv6Network
 
 from veilnet.keyd.circuits import Circuit
 from veilnet.keyd.core import Core
-from veilnet.keyd.dataplane import IpAddress, IpNetwork
+from veilnet.keyd.dataplane import IpAddress
 from veilnet.keyd.legs import Leg
 from veilnet.keyd.liveness import Liveness
 from veilnet.keyd.rekey import Rekeying
+from veilnet.protocol.networks import IpNetwork
 from veilnet.protocol.session import KeysReady, Session
 
 LANE = 0

@@ -9,7 +9,6 @@ from veilnet.contract import PEER_SELF, STREAM_UP
 from veilnet.keyd.budget import Budget
 from veilnet.keyd.circuits import Circuit, Circuits
 from veilnet.keyd.core import Core, Inject
-from veilnet.keyd.dataplane import IpNetwork
 from veilnet.keyd.demand import Builder
 from veilnet.keyd.dial import Requests
 from veilnet.keyd.legs import Leg, Legs
@@ -22,6 +21,7 @@ from veilnet.keyd.stream import Done, Stream, StreamSlots, host_network
 from veilnet.protocol.errors import Reason, RemoteError
 from veilnet.protocol.handshake import Accepted, Mode
 from veilnet.protocol.messages import Close, Message, Ping, Pong, Ready, Rekey, Rekeyed
+from veilnet.protocol.networks import IpNetwork
 from veilnet.protocol.session import Session
 
 CLOSE_TRIES = 4

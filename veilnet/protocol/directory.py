@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
 from veilnet.protocol.documents import (
@@ -40,6 +40,7 @@ from veilnet.protocol.envelope import (
     key_id,
     read_envelope,
 )
+from veilnet.protocol.networks import IpNetwork
 from veilnet.protocol.policy import OPEN, Member, Policy, may_talk
 
 __all__ = [
@@ -92,7 +93,7 @@ class NodeView:
     """Granted by the realm."""
     worn: frozenset[str] = frozenset()
     """Those that the node keeps on; a subset of `taints`."""
-    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    networks: tuple[IpNetwork, ...] = ()
     """Behind the node, as the realm has approved them (docs/networks.md)."""
     serial: int = 0
     """Of the descriptor: a higher one may bring other keys and endpoints."""

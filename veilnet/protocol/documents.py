@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, Final, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
@@ -33,6 +33,7 @@ from veilnet.protocol.envelope import (
     sign_document,
     strict_json,
 )
+from veilnet.protocol.networks import IpNetwork
 from veilnet.protocol.policy import TAINTS_MAX, check_taint
 from veilnet.protocol.trust import Trust
 
@@ -51,7 +52,6 @@ ROLES: Final = frozenset({"guardian", "conflux"})
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 IpAddress = IPv4Address | IPv6Address
-IpNetwork = IPv4Network | IPv6Network
 Endpoint = tuple[IpAddress, int]
 T = TypeVar("T")
 

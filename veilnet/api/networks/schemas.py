@@ -2,16 +2,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
 from veilnet.api.schemas import Body, Out
 from veilnet.protocol.documents import NETWORKS_MAX
+from veilnet.protocol.networks import IpNetwork
 
 NetworkState = Literal["proposed", "approved", "rejected"]
-Prefix = IPv4Network | IPv6Network
 
 
 class NetworkFilter(BaseModel):
@@ -26,7 +25,7 @@ class NetworkCreate(Body):
     """Approved at once: who may say this may approve."""
 
     node_id: Annotated[str, Field(min_length=1, max_length=64)]
-    prefix: Prefix
+    prefix: IpNetwork
     accept_conflicts: bool = False
 
 
@@ -53,7 +52,7 @@ class NetworkOut(Out):
 class NodeNetworks(Body):
     """All that the node stands as a gateway for; what it proposed before and is not here is withdrawn."""
 
-    prefixes: Annotated[list[Prefix], Field(max_length=NETWORKS_MAX)]
+    prefixes: Annotated[list[IpNetwork], Field(max_length=NETWORKS_MAX)]
 
 
 class NodeNetworksOut(Out):
