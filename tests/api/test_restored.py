@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import sqlite3
 from collections.abc import AsyncIterator
@@ -157,19 +156,20 @@ async def test_a_copy_put_back_without_a_word_is_noticed(master: Master, caplog:
     await feed.stop()
 
 
-async def test_a_node_that_was_told_a_number_ahead_of_all_still_learns_who_was_revoked(master: Master) -> None:
+async def test_a_node_that_was_told_a_number_ahead_of_all_still_learns_who_was_revoked(
+    running: Running, tmp_path: Path
+) -> None:
     """The number is not signed: whoever once spoke in the Master's place could have named any."""
-    realm = await master.realm()
-    token = await master.token(roles=["conflux"], usage_limit=None)
-    poisoned, gone = [await master.enrol(name, token=token) for name in ("poisoned", "gone")]
-    feed = Feed(master.context, realm["id"])
-    await feed.turn(due=True)
-    await master.request("POST", f"/nodes/{gone['id']}:revoke")
-    with feed.join(bytes.fromhex(poisoned["node_id"]), 2**53) as channel:
-        await feed.look_behind(channel)
-        sent = [message async for message in feed.opening(channel)]
-    parts = [part for _, _, texts in sent for text in texts for part in json.loads(text).values()]
-    payloads = [base64.b64decode(part["payload"]).decode() for part in parts]
-    assert sent[0][1] is not None, "the head"
-    assert any(gone["node_id"] in payload for payload in payloads)
-    await feed.stop()
+    token = await running.token(roles=["conflux"])
+    files = {name: NodeFiles(tmp_path / name) for name in ("poisoned", "gone", "witness")}
+    info = {name: await enrol(each, token, name, ()) for name, each in files.items()}
+    poisoned = MasterClient(files["poisoned"])
+    async with aclosing(poisoned.snapshots()) as snapshots:
+        await until(snapshots, set(files))
+    async with aclosing(MasterClient(files["witness"]).snapshots()) as seen:
+        await until(seen, set(files))
+        await running.call("POST", f"/nodes/{info['gone'].id}:revoke")
+        await until(seen, {"poisoned", "witness"})
+    poisoned.replica.version = 2**53
+    async with aclosing(poisoned.snapshots()) as snapshots:
+        await until(snapshots, {"poisoned", "witness"})

@@ -111,9 +111,9 @@ async def _push(socket: WebSocket, context: Context, feed: Feed, channel: Channe
 
 
 async def _open(socket: WebSocket, feed: Feed, channel: Channel) -> None:
+    await feed.look_behind(channel)
     async for version, head, records in feed.opening(channel):
         await _send(socket, channel, version, head, records)
-    await feed.look_behind(channel)
 
 
 async def _push_next(socket: WebSocket, context: Context, feed: Feed, channel: Channel, presence: _Presence) -> None:

@@ -157,6 +157,7 @@ class Feed:
 
         Its number is not signed, so that it may also be a lie, to it or by it: it is told everything, and who is gone.
         """
+        await self._ready.wait()
         if channel.sent <= self.version:
             return
         await self.turn()  # another replica may have told it
