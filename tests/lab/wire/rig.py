@@ -11,6 +11,7 @@ import subprocess
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 from veilnet.lab.wire.build import compiled
@@ -35,6 +36,11 @@ class Run:
     def spacing(self) -> float:
         """Mean time between arrivals."""
         return (self.arrivals[-1] - self.arrivals[0]) / (len(self) - 1)
+
+    @property
+    def gaps(self) -> list[float]:
+        """Times between arrivals."""
+        return [later - earlier for earlier, later in pairwise(self.arrivals)]
 
 
 class Rig:

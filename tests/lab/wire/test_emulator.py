@@ -74,8 +74,11 @@ def test_rate_and_queue(rig: Rig, queue: Queue) -> None:
     assert counters.overrun == 0
     assert counters.dropped["queue"] == count - len(run)
     assert run.numbers == sorted(run.numbers)
-    assert 0.99 * takes < run.spacing < 1.5 * takes  # above: while the sender had no CPU the queue ran empty
-    assert statistics.median(run.latencies) == pytest.approx(20 * takes, rel=0.1)
+    assert run.spacing > 0.99 * takes
+    assert statistics.median(run.gaps) < 1.1 * takes
+    # median and last decile: while the sender had no CPU the queue ran empty
+    full = statistics.quantiles(run.latencies, n=10)[-1]
+    assert full == pytest.approx(20 * takes, rel=0.1)
 
 
 def test_mtu_hole(rig: Rig) -> None:
