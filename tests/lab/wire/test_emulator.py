@@ -76,9 +76,12 @@ def test_rate_and_queue(rig: Rig, queue: Queue) -> None:
     assert run.numbers == sorted(run.numbers)
     assert run.spacing > 0.99 * takes
     assert statistics.median(run.gaps) < 1.1 * takes
-    # median and last decile: while the sender had no CPU the queue ran empty
-    full = statistics.quantiles(run.latencies, n=10)[-1]
-    assert full == pytest.approx(20 * takes, rel=0.1)
+    # whoever had no CPU: the queue was full where the next frame was dropped, and what came late came later still
+    taken = set(run.numbers)
+    full = [late for n, late in zip(run.numbers, run.latencies, strict=True) if n + 1 < count and n + 1 not in taken]
+    assert len(full) > count / 20
+    assert min(full) > 18.9 * takes
+    assert statistics.quantiles(full, n=10)[0] < 21 * takes
 
 
 def test_mtu_hole(rig: Rig) -> None:
