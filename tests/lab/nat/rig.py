@@ -15,8 +15,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
+from tests.patience import PATIENCE, wait_for
 from veilnet.lab import nat, net
+from veilnet.lab.nat import layout, translator
 from veilnet.lab.nat.run import run
+from veilnet.loader import libbpf
 
 CLONE_NEWNET = 0x40000000
 SERVERS = ("203.0.113.10", "203.0.113.11")
@@ -112,7 +115,7 @@ class Rig:
         with entered(namespace):
             made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.sockets.append(made)
-        made.settimeout(2)
+        made.settimeout(PATIENCE)
         made.bind((address, port))
         return made
 
@@ -182,4 +185,38 @@ def waiting(receiver: socket.socket) -> list[bytes]:
     except BlockingIOError:
         return found
     finally:
-        receiver.settimeout(2)
+        receiver.settimeout(PATIENCE)
+
+
+def comes_in(node: str, there: socket.socket, here: socket.socket, public: tuple[str, int]) -> bool:
+    """Whether a datagram from outside comes in; the NAT's own counters say when it has been decided."""
+    before = nat.statistics(node)
+    there.sendto(b"in", public)
+    wait_for(lambda: decided(before, nat.statistics(node)) > 0, what="the NAT counted nothing")
+    if nat.statistics(node).get("NAT_OK_IN", 0) == before.get("NAT_OK_IN", 0):
+        assert waiting(here) == []
+        return False
+    assert here.recv(100) == b"in"
+    return True
+
+
+def decided(before: dict[str, int], after: dict[str, int]) -> int:
+    """Packets that were let in, turned round or dropped between two readings of the counters."""
+    inbound = [name for name in after if name in {"NAT_OK_IN", "NAT_OK_HAIRPIN"} or "_DROP_" in name]
+    return sum(after[name] - before.get(name, 0) for name in inbound)
+
+
+def age(node: str, seconds: float) -> None:
+    """Let all mappings and permissions be so much longer unused: no test waits for them."""
+    folder = translator.ROOT / translator._digest() / node
+    used = layout.NatMapping.used.offset
+    for name, key, size, at in (
+        ("ports", layout.NatPort, ctypes.sizeof(layout.NatMapping), used),
+        ("permits", layout.NatPermit, 8, 0),
+    ):
+        with translator._opened(folder / name) as fd:
+            for raw in list(libbpf.map_keys(fd, ctypes.sizeof(key))):
+                value = bytearray(libbpf.map_lookup(fd, raw, size))
+                earlier = int.from_bytes(value[at : at + 8], "little") - round(seconds * 1e9)
+                value[at : at + 8] = earlier.to_bytes(8, "little")
+                libbpf.map_update(fd, raw, bytes(value))

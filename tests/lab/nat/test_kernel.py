@@ -6,13 +6,13 @@ from __future__ import annotations
 import socket
 import subprocess
 import time
-from contextlib import suppress
 from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
 
 from tests.lab.nat.rig import SERVERS, Pair, Rig, arrives, entered, waiting
+from tests.patience import PATIENCE
 from veilnet.lab import nat
 from veilnet.lab.journal import LabError
 from veilnet.lab.nat import Dependence, Firewall, NatKind, Ports
@@ -27,20 +27,22 @@ NARROW = 1280
 
 
 def ping(namespace: str, to: str, size: int = 56) -> bool:
-    command = ["nsenter", f"--net=/run/netns/{namespace}", "ping", "-c1", "-W1", "-s", str(size), "-q", to]
+    command = ["nsenter", f"--net=/run/netns/{namespace}", "ping", "-c1", "-w3", "-s", str(size), "-q", to]
     return subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 
-def told_mtu(sender: socket.socket, to: tuple[str, int], size: int = 1400) -> int | None:
-    """Path MTU that the sender's kernel has been told after a long datagram; None if it was told nothing."""
+def told_mtu(sender: socket.socket, to: tuple[str, int], seconds: float = PATIENCE) -> int | None:
+    """Path MTU that the sender's kernel is told after long datagrams; None if it is told nothing in `seconds`."""
     sender.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
     sender.connect(to)
-    sender.send(bytes(size))
-    time.sleep(0.05)
-    with suppress(OSError):
-        sender.send(bytes(size))
-        return None
-    return sender.getsockopt(socket.IPPROTO_IP, IP_MTU)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            sender.send(bytes(1400))
+        except OSError:
+            return sender.getsockopt(socket.IPPROTO_IP, IP_MTU)
+        time.sleep(0.02)
+    return None
 
 
 @pytest.fixture
@@ -74,7 +76,7 @@ def test_a_firewall_makes_the_mtu_shrink_silently(narrow: tuple[Rig, str, str, s
     rig, node, client, server = narrow
     rig.apply(node, "198.51.100.2", replace(OPEN, firewall=kind))
     here, there = rig.udp(client), rig.udp(server, SERVERS[0])
-    assert told_mtu(here, there.getsockname()) is None
+    assert told_mtu(here, there.getsockname(), 0.2) is None
     assert waiting(there) == []
     here.send(b"short")
     assert there.recv(100) == b"short"
@@ -131,7 +133,7 @@ def tcp_peer(pair: Pair) -> str:
     with entered(pair.client):
         here = socket.socket()
     with listener, here:
-        here.settimeout(2)
+        here.settimeout(PATIENCE)
         here.connect(listener.getsockname())
         there, peer = listener.accept()
         with there:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.wire.rig import BYTES, Rig, Run, running
+from tests.patience import wait_for
 from veilnet.lab.wire.control import Control, WireError, command
 from veilnet.lab.wire.impairment import ETHERNET_HEADER, Burst, Impairment, Queue
 from veilnet.lab.wire.model import decisions
@@ -107,7 +108,7 @@ def test_blackhole_at_run_time_is_logged(rig: Rig) -> None:
 _TAGGED = """
 import socket
 out, back = (socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) for _ in range(2))
-back.bind(("n0b", 3)), out.bind(("n0a", 3)), back.setsockopt(263, 8, 1), back.settimeout(3)
+back.bind(("n0b", 3)), out.bind(("n0a", 3)), back.setsockopt(263, 8, 1), back.settimeout(60)
 out.send(bytes.fromhex("020000000002020000000001" "8100a005" "88b5") + bytes(range(60)))
 data, extra, *_ = back.recvmsg(2000, 100)
 print(data.hex(), int.from_bytes(extra[0][2][16:18], "little") == 0xA005)
@@ -122,10 +123,7 @@ def test_vlan_tags_stay(rig: Rig) -> None:
 
 def wait_for_carrier(rig: Rig, device: str) -> None:
     """The kernel's link watch wakes a sender's queue up to a second after the other end came up."""
-    end = time.monotonic() + 5
-    while "state UP" not in rig.run("ip", "link", "show", "dev", device):
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    wait_for(lambda: "state UP" in rig.run("ip", "link", "show", "dev", device))
 
 
 def test_device_down_and_up_again(rig: Rig) -> None:

@@ -8,16 +8,16 @@ import random
 import statistics
 import subprocess
 import sys
-import time
 from array import array
 
 import pytest
 
 from tests.lab.wire.cases import summary, undisturbed
 from tests.lab.wire.stalls import AFTER, Stalls, of_probe, watching
+from tests.patience import wait_for
 from veilnet.lab.wire.impairment import Impairment
 
-_BUSY = "import os, time\nos.sched_setaffinity(0, {%d})\nend = time.time() + 0.5\nwhile time.time() < end: pass"
+_BUSY = "import os\nos.sched_setaffinity(0, {%d})\nprint('on', flush=True)\nwhile True: pass"
 
 
 def test_times_overlap_and_end_a_little_later() -> None:
@@ -30,12 +30,16 @@ def test_times_overlap_and_end_a_little_later() -> None:
 
 def test_two_that_share_a_cpu_wait_for_it() -> None:
     cpu = min(os.sched_getaffinity(0))
-    processes = [subprocess.Popen([sys.executable, "-c", _BUSY % cpu]) for _ in range(2)]
-    with watching(processes[0].pid) as stalls:
-        time.sleep(0.4)
-    for process in processes:
-        process.wait()
-    assert sum(end - begin for begin, end in stalls) > 20_000_000
+    processes = [subprocess.Popen([sys.executable, "-c", _BUSY % cpu], stdout=subprocess.PIPE) for _ in range(2)]
+    try:
+        for process in processes:
+            assert process.stdout and process.stdout.readline() == b"on\n"
+        with watching(processes[0].pid) as stalls:
+            wait_for(lambda: sum(end - begin for begin, end in stalls) > 20_000_000)
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
 
 
 def test_a_probe_says_when_it_stood_still() -> None:
