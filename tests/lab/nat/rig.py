@@ -208,15 +208,16 @@ def decided(before: dict[str, int], after: dict[str, int]) -> int:
 
 def age(node: str, seconds: float) -> None:
     """Let all mappings and permissions be so much longer unused: no test waits for them."""
-    folder = translator.ROOT / translator._digest() / node
-    used = layout.NatMapping.used.offset
-    for name, key, size, at in (
-        ("ports", layout.NatPort, ctypes.sizeof(layout.NatMapping), used),
-        ("permits", layout.NatPermit, 8, 0),
+    folder, past = translator.ROOT / translator._digest() / node, round(seconds * 1e9)
+    for name, key, view in (
+        ("ports", layout.NatPort, layout.NatMapping),
+        ("permits", layout.NatPermit, ctypes.c_uint64),
     ):
         with translator._opened(folder / name) as fd:
             for raw in list(libbpf.map_keys(fd, ctypes.sizeof(key))):
-                value = bytearray(libbpf.map_lookup(fd, raw, size))
-                earlier = int.from_bytes(value[at : at + 8], "little") - round(seconds * 1e9)
-                value[at : at + 8] = earlier.to_bytes(8, "little")
+                value = view.from_buffer_copy(libbpf.map_lookup(fd, raw, ctypes.sizeof(view)))
+                if isinstance(value, layout.NatMapping):
+                    value.used -= past
+                else:
+                    value.value -= past
                 libbpf.map_update(fd, raw, bytes(value))
