@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Master under a connected fleet: list pages, changes until they are pushed, CPU for a change, memory for a node.
 
-SQLite with 500, 1,000 and 2,000 nodes, then Postgres with three replicas. There are no peers in these rows.
+SQLite with 500, 1,000 and 2,000 nodes, then Postgres with three replicas. Of each figure the median of several rounds
+counts, on one fleet with its channels open. There are no peers in these rows.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import quantiles
+from statistics import median, quantiles
 
 from bench.channels import LIST_PER_SECOND, Watched, at_rate
 from bench.controller import Replica, populate, replicas
@@ -28,15 +29,16 @@ SIZES = (500, 1000, 2000)
 
 @dataclass(frozen=True)
 class Plan:
-    """Seconds of each phase, and nodes on Postgres; 0: none."""
+    """Seconds of each phase, nodes on Postgres (0: none), and how often changes and lists are gone through."""
 
     idle: float
     changes: float
     lists: float
     on_postgres: int
+    rounds: int = 1
 
 
-LONG = Plan(20, 30, 40, 10_000)
+LONG = Plan(20, 20, 25, 10_000)
 QUICK = Plan(6, 10, 10, 0)
 
 
@@ -51,9 +53,20 @@ class Figures:
     pushes_per_change: float
 
 
-def rows(_runs: int, *, quick: bool = False) -> list[Row]:
-    """One run: each figure is over hundreds of requests already."""
-    plan, found = QUICK if quick else LONG, []
+@dataclass(frozen=True)
+class Round:
+    """What one round of changes alone, then changes and lists together, came to."""
+
+    page_ms: float
+    push_ms: float
+    cpu_ms: float
+    load_ms: float
+    pushes_per_change: float
+
+
+def rows(runs: int, *, quick: bool = False) -> list[Row]:
+    """Medians of so many rounds."""
+    plan, found = replace(QUICK if quick else LONG, rounds=runs), []
     costs: dict[int, float] = {}
     for size in SIZES:
         figures = _measure(size, plan)
@@ -109,12 +122,20 @@ async def _under_load(state_dir: Path, size: int, plan: Plan, url: str | None = 
 
 
 async def _phases(watched: Watched, plan: Plan, masters: Sequence[Replica], before: int) -> Figures:
-    watched.sign(int(CHANGES_PER_SECOND * (WARM_UP + plan.changes + plan.lists)))
+    watched.sign(int(CHANGES_PER_SECOND * (WARM_UP + plan.rounds * (plan.changes + plan.lists))))
     first = at_rate(LIST_PER_SECOND, WARM_UP, watched.read_page)  # each Master hashes a token once
     await asyncio.gather(first, at_rate(CHANGES_PER_SECOND, WARM_UP, watched.change))  # connections, caches, code
     await asyncio.sleep(1)
     size, memory = len(watched.fleet.members), sum(master.resident_bytes() for master in masters)
     idle = await _cpu(masters, asyncio.sleep(plan.idle)) / plan.idle
+    rounds = [await _round(watched, plan, masters, idle) for _ in range(plan.rounds)]
+    if watched.failed or watched.lost:
+        raise RuntimeError(f"failed: {watched.failed[:3]}, lost: {len(watched.lost)} channels {watched.lost[:3]}")
+    of = {name: median(getattr(each, name) for each in rounds) for name in Round.__dataclass_fields__}
+    return Figures(idle_percent=100 * idle, kib_per_node=(memory - before) / size / 1024, **of)
+
+
+async def _round(watched: Watched, plan: Plan, masters: Sequence[Replica], idle: float) -> Round:
     watched.delays.clear()
     count, began, load = int(CHANGES_PER_SECOND * plan.changes), time.monotonic(), time.process_time()
     busy = await _cpu(masters, _settled(at_rate(CHANGES_PER_SECOND, plan.changes, watched.change)))
@@ -124,10 +145,9 @@ async def _phases(watched: Watched, plan: Plan, masters: Sequence[Replica], befo
     await at_rate(CHANGES_PER_SECOND, plan.lists, watched.change)
     pages = await reading
     await asyncio.sleep(1)
-    if watched.failed or watched.lost:
-        raise RuntimeError(f"failed: {watched.failed[:3]}, lost: {len(watched.lost)} channels {watched.lost[:3]}")
-    return Figures(_p99_ms(pages), _p99_ms(watched.delays), 1000 * own / count, 1000 * load / count, 100 * idle,
-                   (memory - before) / size / 1024, pushes)  # fmt: skip
+    found = Round(_p99_ms(pages), _p99_ms(watched.delays), 1000 * own / count, 1000 * load / count, pushes)
+    _say(f"list p99 {found.page_ms:.0f} ms, push p99 {found.push_ms:.0f} ms, CPU {found.cpu_ms:.1f} ms")
+    return found
 
 
 async def _cpu(masters: Sequence[Replica], during: Awaitable[object]) -> float:
