@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
@@ -19,6 +20,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
 from tests.loader.conftest import INSTANCE
+from tests.patience import wait_for
 from veilnet import contract as c
 from veilnet.loader import attach, dataplane, ethtool, libbpf, pins, program, veth
 from veilnet.loader.attach import AttachError
@@ -198,36 +200,40 @@ def test_up_after_kill(running: bool, at: str) -> None:
     _assert_nothing_left()
 
 
-def _flood(stop: threading.Event, sent: list[int]) -> None:
-    """UDP datagrams from n1 to n0, in bursts that its 256 frame ring holds, until told to stop."""
+def _flood(stop: threading.Event, sent: list[int], counted: Callable[[], int]) -> None:
+    """UDP datagrams from n1 to n0, never more on their way than its 256 frame ring holds, until told to stop."""
     frame = bytes(
         Ether(dst="02:00:00:00:00:01") / IP(src="192.0.2.1", dst="192.0.2.2") / UDP(sport=9, dport=9) / bytes(64)
     )
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
         sock.bind(("n1", 0))
         while not stop.is_set():
-            for _ in range(20):
-                sock.send(frame)
-            sent[0] += 20
+            if sent[0] - counted() <= 200:
+                for _ in range(20):
+                    sock.send(frame)
+                sent[0] += 20
             time.sleep(0.002)
 
 
 def test_swap_loses_no_frame() -> None:
     pin_dir = up(NODE).pin_dir
     stop, sent = threading.Event(), [0]
-    thread = threading.Thread(target=_flood, args=(stop, sent))
     with Maps(pin_dir) as maps:
         before = maps.reasons()["PASS_NO_LINK"]
+
+        def counted() -> int:
+            return maps.reasons()["PASS_NO_LINK"] - before
+
+        thread = threading.Thread(target=_flood, args=(stop, sent, counted))
         thread.start()
         try:
             ids = [swap(INSTANCE).attached for _ in range(2)]
+            wait_for(lambda: sent[0] > 1000 or sent[0] - counted() > 200)
         finally:
             stop.set()
             thread.join()
-        deadline = time.monotonic() + 2
-        while maps.reasons()["PASS_NO_LINK"] - before < sent[0] and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert maps.reasons()["PASS_NO_LINK"] - before == sent[0] > 1000
+        wait_for(lambda: counted() >= sent[0], seconds=10, what=f"{sent[0]} sent, not all were counted")
+        assert counted() == sent[0] > 1000
     assert all(fact.replaced for facts in ids for fact in facts)
     assert len(pins.program_ids(INSTANCE)) == len(dataplane.PROGRAMS[CONFLUX])
 
