@@ -25,12 +25,14 @@ def promised(seconds: float) -> float:
     return seconds * SLOWNESS
 
 
-def wait_for(holds: Callable[[], object], seconds: float = PATIENCE, what: str = "it does not hold") -> float:
+def wait_for(
+    holds: Callable[[], object], seconds: float = PATIENCE, *, what: str = "it does not hold", every: float = 0.02
+) -> float:
     """Seconds until it holds."""
     start = time.monotonic()
     while not holds():
         assert time.monotonic() - start < seconds, f"{what} within {seconds:g} s"
-        time.sleep(0.02)
+        time.sleep(every)
     return time.monotonic() - start
 
 

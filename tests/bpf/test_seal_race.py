@@ -8,6 +8,7 @@ import itertools
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -77,11 +78,11 @@ def churn(entry: Any) -> Iterator[None]:
         os.waitpid(child, 0)
 
 
-def tries(hits: Callable[[], int]) -> Iterator[int]:
-    """TRIES, and more until 100 have hit: the child may seldom have a CPU, and the entry is down while it has none."""
+def tries(seen: Counter[str]) -> Iterator[int]:
+    """TRIES, and more until 100 packets were `carried`: the entry is down while the child has no CPU."""
     end = time.monotonic() + PATIENCE
     for number in itertools.count():
-        if number >= TRIES and (hits() > 100 or time.monotonic() > end):
+        if number >= TRIES and (seen["carried"] > 100 or time.monotonic() > end):
             return
         yield number
 
@@ -89,22 +90,22 @@ def tries(hits: Callable[[], int]) -> Iterator[int]:
 @pytest.mark.parametrize("what", ["stream", "link"])
 def test_nothing_leaves_under_a_wiped_key(world: World, seal: int, what: str) -> None:
     inner = inner4(c.INNER_MAX)
-    sent, bad = 0, 0
+    seen: Counter[str] = Counter()
     entry = world.streams[STREAM] if what == "stream" else world.links[LINK]
     with churn(entry):
-        for _ in tries(lambda: sent):
+        for _ in tries(seen):
             run = libbpf.test_run(seal, from_host(inner))
             if run.retval != XDP_REDIRECT or run.duration_ns > REFILL * 1e9:
                 continue
-            sent += 1
+            seen["carried"] += 1
             frame = oracle.unseal(streams.HOP_TX, run.data[42:])
             try:
                 assert frame is not None
                 open_stream({0: streams.TX_KEYS[0]}, streams.TX_HP, frame.body)
             except (RemoteError, AssertionError):
-                bad += 1
-    assert sent > 100
-    assert bad == 0, f"{bad} of {sent}"
+                seen["bad"] += 1
+    assert seen["carried"] > 100
+    assert seen["bad"] == 0, seen
 
 
 def test_nothing_is_opened_with_a_wiped_key(world: World, load_program: Callable[[str], int]) -> None:
@@ -115,15 +116,16 @@ def test_nothing_is_opened_with_a_wiped_key(world: World, load_program: Callable
     want = streams.ethernet(streams.MAC0, streams.MAC0P, inner)
     outer = bytes(oracle.packet(streams.FLOW, bytes(c.FRAME_LEN + c.STREAM_LEN + c.INNER_MAX)))[:42]
     owners = {f"{streams.PEER4}/32": (PEER, STREAM), f"{streams.HERE4}/32": streams.OWN}
-    opened, bad, before = 0, 0, world.reasons()
+    seen: Counter[str] = Counter()
+    before = world.reasons()
     with streams.routes(world, owners), churn(stream):
-        for i in tries(lambda: opened):
+        for i in tries(seen):
             body = oracle.seal_stream(streams.RX_KEYS[0], streams.RX_HP, i, 0, 0, inner)
             run = libbpf.test_run(rx, outer + oracle.seal(streams.HOP_RX, 77, 1, i, body))
             redirected = run.retval == XDP_REDIRECT and run.duration_ns <= REFILL * 1e9
-            opened += redirected
-            bad += redirected and run.data != want
+            seen["carried"] += redirected
+            seen["bad"] += redirected and run.data != want
     reasons = {reason for reason, count in world.reasons().items() if count > before[reason]}
-    assert opened > 100
-    assert bad == 0, f"{bad} of {opened}"
+    assert seen["carried"] > 100
+    assert seen["bad"] == 0, seen
     assert not {"DROP_INNER_BAD", "DROP_INNER_SRC", "DROP_INNER_NOT_OURS"} & reasons

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE
+
 ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     command = [str(ROOT / "run"), *arguments]
     return subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=60, env=os.environ | (env or {})
+        command, check=False, capture_output=True, text=True, timeout=PATIENCE, env=os.environ | (env or {})
     )
 
 
@@ -71,7 +73,7 @@ def validate(folder: Path) -> subprocess.CompletedProcess[str]:
         "VAGRANT_CHECKPOINT_DISABLE": "1",
     }
     return subprocess.run(
-        ["vagrant", "validate"], check=False, capture_output=True, text=True, cwd=folder, env=env, timeout=120
+        ["vagrant", "validate"], check=False, capture_output=True, text=True, cwd=folder, env=env, timeout=2 * PATIENCE
     )
 
 

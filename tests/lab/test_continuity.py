@@ -7,7 +7,6 @@ A numbered UDP flow counts every lost packet; its rate is far below what the lab
 from __future__ import annotations
 
 import math
-import os
 import sys
 import time
 from collections import Counter
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import SLOWNESS, SOAK, promised
 from veilnet.contract import REASON_CLASS
 from veilnet.lab import measure
 from veilnet.lab.fleet import REALM, Fleet
@@ -25,7 +25,6 @@ from veilnet.lab.fleet import REALM, Fleet
 pytestmark = [pytest.mark.lab, pytest.mark.root]
 
 RATE = 2000.0  # packets a second
-SOAK = bool(os.environ.get("VEILNET_SOAK"))
 ROUNDS = {"kill": 5, "swap": 200} if SOAK else {"kill": 1, "swap": 10}
 
 # A whole swap, then ROUNDS times the generation before and after it, on every device. Prints how often it replaced one.
@@ -112,7 +111,7 @@ def test_tcp_goes_on_while_every_daemon_is_killed(line3: Fleet) -> None:
         time.sleep(1.5)
         for node in line3.topology.members:
             line3.kill(node.name)
-        assert running.result() > 10, "Mbit/s"
+        assert running.result() > 10 / SLOWNESS, "Mbit/s"
     line3.start_nodes()
     assert handshakes(line3) == before
 
@@ -124,7 +123,7 @@ def test_program_swap_under_load_loses_nothing(line3: Fleet) -> None:
     with nothing_lost(line3, address):
         for node in ("g2", "c2", "c1"):
             command = [sys.executable, "-c", _SWAP, line3.lab.instance(node), str(ROUNDS["swap"])]
-            swapped += int(measure.output(line3.lab, node, command, timeout=300))
+            swapped += int(measure.output(line3.lab, node, command, timeout=600))
         time.sleep(1)
     assert swapped >= 6 * ROUNDS["swap"], "devices that carry a program: two, three and three"
 
@@ -184,8 +183,8 @@ def test_without_the_master_streams_run_and_rekey_and_new_ones_come_up(
     with nothing_lost(fleet, address):
         time.sleep(seconds(10, 120))
         assert {row["peer"] for row in fleet.status("c1")["streams"]} == {"c2"}
-        assert measure.first_packet_ms(fleet.lab, "c1", third) <= 1000
-        assert measure.rtt_ms(fleet.lab, "c1", third) < 100
+        assert measure.first_packet_ms(fleet.lab, "c1", third) <= promised(1000)
+        assert measure.rtt_ms(fleet.lab, "c1", third) < promised(100)
     assert all(epoch >= before[kind] + 2 for kind, epoch in epochs(fleet).items())
     fleet.start_master()
     assert "c3" in fleet.admin("node", "list")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.patience import PATIENCE, promised
 from veilnet import contract
 from veilnet.lab import measure
 from veilnet.lab.fleet import Fleet
@@ -30,7 +31,7 @@ print(digest.hexdigest(), flush=True)
 _SEND = """
 import hashlib, socket, sys
 data = hashlib.shake_128(b"veilnet").digest(int(sys.argv[2]))
-with socket.create_connection((sys.argv[1], 9100), 10) as connection:
+with socket.create_connection((sys.argv[1], 9100), 60) as connection:
     connection.sendall(data)
 """
 
@@ -43,7 +44,7 @@ def transfer(fleet: Fleet, address: str) -> str:
             assert server.stdout
             assert server.stdout.readline() == "ready\n"
             measure.output(fleet.lab, "c1", [sys.executable, "-c", _SEND, address, str(MEBIBYTES << 20)])
-            return server.communicate(timeout=60)[0].strip()
+            return server.communicate(timeout=PATIENCE)[0].strip()
         finally:
             server.kill()
 
@@ -56,7 +57,7 @@ def reasons(fleet: Fleet, node: str) -> dict[str, int]:
 def test_first_ping_makes_the_stream_through_three_guardians(line3: Fleet) -> None:
     address = line3.overlay_address("c2")
     first = measure.first_packet_ms(line3.lab, "c1", address)
-    assert first <= 1000, "token in hand to first packet"
+    assert first <= promised(1000), "token in hand to first packet"
     streams = [row for row in line3.status("c1")["streams"] if row["peer"] == "c2" and row["path"]]
     assert [name for name in streams[0]["path"] if name != "c2"] == ["g1", "g2", "g3"]
 
@@ -65,7 +66,7 @@ def test_ping_is_relayed_by_every_guardian_in_the_kernel(line3: Fleet) -> None:
     address = line3.overlay_address("c2")
     measure.first_packet_ms(line3.lab, "c1", address)
     before = {node: reasons(line3, node) for node in ("g1", "g2", "g3")}
-    assert measure.rtt_ms(line3.lab, "c1", address, count=50) < 100
+    assert measure.rtt_ms(line3.lab, "c1", address, count=50) < promised(100)
     for node, counts in before.items():
         after = reasons(line3, node)
         assert after["OK_FORWARD"] - counts["OK_FORWARD"] >= 100, node
@@ -94,6 +95,6 @@ def test_pair_without_a_guardian(make_fleet: Callable[[str], Fleet]) -> None:
     fleet = make_fleet("pair")
     address = fleet.overlay_address("c2")
     measure.first_packet_ms(fleet.lab, "c1", address)
-    assert measure.rtt_ms(fleet.lab, "c1", address) < 100
+    assert measure.rtt_ms(fleet.lab, "c1", address) < promised(100)
     wanted = hashlib.sha256(hashlib.shake_128(b"veilnet").digest(MEBIBYTES << 20)).hexdigest()
     assert transfer(fleet, address) == wanted

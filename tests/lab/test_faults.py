@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.lab.conftest import fresh_name
+from tests.patience import PATIENCE, SOAK, promised
 from veilnet.lab.faults import nodes, state
 from veilnet.lab.faults.run import fault
 from veilnet.lab.faults.state import State
@@ -25,7 +26,6 @@ from veilnet.lab.lab import Lab
 from veilnet.lab.topology import Topology, load
 
 SEED = int(os.environ.get("VEILNET_SEED", "5"))
-SOAK = bool(os.environ.get("VEILNET_SOAK"))
 FAULTS = int(os.environ.get("VEILNET_FAULTS", "1000" if SOAK else "20"))
 PACE = 0.6
 """Seconds from one fault to the next, or longer where it takes longer: 1,000 in 10 minutes."""
@@ -78,7 +78,7 @@ def ring() -> Iterator[Fleet]:
         lab.down()
 
 
-def settled(fleet: Fleet, wanted: dict[str, Any], patience: float = 20.0) -> dict[str, Any]:
+def settled(fleet: Fleet, wanted: dict[str, Any], patience: float = PATIENCE) -> dict[str, Any]:
     """The picture, once it is what is wanted or time is up: XDP and carriers of a node that starts take a moment."""
     end = time.monotonic() + patience
     while (found := picture(fleet)) != wanted and time.monotonic() < end:
@@ -144,7 +144,7 @@ def test_random_faults_never_wedge_the_lab_and_undo_restores_it(ring: Fleet) -> 
         if each.refused:
             print(f"{each.text}: {each.refused}")
     slowest = max(done, key=lambda each: each.seconds)
-    assert len(done) == FAULTS and slowest.seconds < 60, slowest
+    assert len(done) == FAULTS and slowest.seconds < promised(60), slowest
     undo(ring)
     assert settled(ring, before) == before
     ring.wait_connected()

@@ -9,16 +9,17 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE, SOAK, wait_for
 from veilnet.lab import leftovers
 
 pytestmark = [pytest.mark.lab, pytest.mark.root]
 
 SEED = int(os.environ.get("VEILNET_SEED", "5"))
-SOAK = bool(os.environ.get("VEILNET_SOAK"))
 MOMENTS = 10 if SOAK else 3
 """Of `up`, and as many of `down`: twenty with VEILNET_SOAK."""
 # wires, a NAT, a network, two members with a file system each (--wires): all that a lab makes
@@ -56,7 +57,7 @@ def up(name: str, file: Path) -> list[str]:
 
 def seconds(command: list[str]) -> float:
     start = time.monotonic()
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, check=True, capture_output=True, timeout=4 * PATIENCE)
     return time.monotonic() - start
 
 
@@ -70,12 +71,11 @@ def kill_after(command: list[str], moment: float) -> None:
 
 def clean(name: str) -> None:
     """The next `down`, then a look at everything."""
-    done = subprocess.run(lab("down", name), check=False, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(lab("down", name), check=False, capture_output=True, text=True, timeout=2 * PATIENCE)
     assert done.returncode == 0 or f"no lab {name!r}" in done.stderr, done.stderr
-    end = time.monotonic() + 3  # a child of the killed command may be on its way out
-    while (found := leftovers.traces(name)) and time.monotonic() < end:
-        time.sleep(0.1)
-    assert not found
+    with suppress(AssertionError):  # a child of the killed command may be on its way out
+        wait_for(lambda: not leftovers.traces(name), PATIENCE / 4)
+    assert not leftovers.traces(name)
 
 
 @pytest.mark.parametrize("way", ["up", "down"])
@@ -99,5 +99,5 @@ def test_down_all_cleans_what_was_killed(lab_name: str, file: Path) -> None:
     names = [f"{lab_name}{letter}" for letter in "ab"]
     for name in names:
         kill_after(lab("up", str(file), "--name", name, "--bare"), 0.7)
-    subprocess.run(lab("down", "--prefix", lab_name), check=True, capture_output=True, timeout=60)
+    subprocess.run(lab("down", "--prefix", lab_name), check=True, capture_output=True, timeout=2 * PATIENCE)
     assert leftovers.traces(lab_name) == []

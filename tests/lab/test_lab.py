@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE, wait_for
 from veilnet.lab import net, processes
 from veilnet.lab.__main__ import main
 from veilnet.lab.fleet import Fleet
@@ -27,7 +28,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.root]
 
 def lab(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "veilnet.lab", *arguments]
-    return subprocess.run(command, check=check, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, check=check, capture_output=True, text=True, timeout=PATIENCE)
 
 
 def traces(name: str) -> dict[str, set[str]]:
@@ -60,9 +61,9 @@ def test_up_exec_status_down_leaves_nothing(name: str) -> None:
     before = traces(name)
     lab("up", "line3", "--name", name, "--bare")
     assert lab("list").stdout.split().count(name) == 1
-    neighbour = lab("exec", "--name", name, "g1", "ping", "-c1", "-W2", "10.77.0.6")
+    neighbour = lab("exec", "--name", name, "g1", "ping", "-c1", "-W10", "10.77.0.6")
     assert "1 received" in neighbour.stdout
-    master = lab("exec", "--name", name, "c2", "ping", "-c1", "-W2", "10.76.0.1")
+    master = lab("exec", "--name", name, "c2", "ping", "-c1", "-W10", "10.76.0.1")
     assert "1 received" in master.stdout
     beyond = lab("exec", "--name", name, "c1", "ping", "-c1", "-W1", "10.77.0.6", check=False)
     assert beyond.returncode != 0, "c1 must reach its neighbours only"
@@ -91,8 +92,8 @@ def test_wire_shows_what_flows(name: str, tmp_path: Path) -> None:
         assert tcpdump.stderr
         while "listening" not in tcpdump.stderr.readline():
             assert tcpdump.poll() is None
-        assert "1 received" in lab("exec", "--name", name, "a", "ping", "-c1", "-W2", "10.77.0.2").stdout
-        seen, _ = tcpdump.communicate(timeout=10)
+        assert "1 received" in lab("exec", "--name", name, "a", "ping", "-c1", "-W10", "10.77.0.2").stdout
+        seen, _ = tcpdump.communicate(timeout=PATIENCE)
     assert "10.77.0.1 > 10.77.0.2: ICMP echo request" in seen
     assert "xdp" in lab("exec", "--name", name, "wire0", "ip", "link", "show", "a").stdout
 
@@ -102,7 +103,7 @@ def test_second_up_is_refused_and_changes_nothing(name: str) -> None:
     again = lab("up", "pair", "--name", name, "--bare", check=False)
     assert again.returncode == 1
     assert f"lab {name!r} exists already" in again.stderr
-    assert "1 received" in lab("exec", "--name", name, "c1", "ping", "-c1", "-W2", "10.77.0.2").stdout
+    assert "1 received" in lab("exec", "--name", name, "c1", "ping", "-c1", "-W10", "10.77.0.2").stdout
 
 
 def test_a_lab_that_takes_long_holds_up_itself_only(name: str) -> None:
@@ -170,10 +171,7 @@ def test_kill_on_the_way_up_then_down_leaves_nothing(name: str, moment: float) -
     command = [sys.executable, "-m", "veilnet.lab", "up", "line3", "--name", name, "--bare"]
     maker = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
-        deadline = time.monotonic() + 20
-        while not (BASE / name / "journal").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
+        wait_for((BASE / name / "journal").exists, every=0.002)
         time.sleep(moment)
     finally:
         os.killpg(maker.pid, signal.SIGKILL)
@@ -195,7 +193,7 @@ def test_down_ends_processes_that_ignore_sigterm(name: str) -> None:
     assert number
     assert process.pid in processes.inside({number})
     lab("down", name)
-    assert process.wait(timeout=5) == -signal.SIGKILL
+    assert process.wait(timeout=PATIENCE) == -signal.SIGKILL
     process.stdout.close()
     assert not any(traces(name).values())
 

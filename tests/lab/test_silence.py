@@ -24,6 +24,7 @@ import pytest
 
 from tests.lab import wire_view
 from tests.lab.conftest import running
+from tests.patience import PATIENCE
 from tests.protocol.uniformity import MIN_DATAGRAMS, assert_uniform, suspicious
 from veilnet.contract import HS_LEN, REASON_CLASS
 from veilnet.lab import measure
@@ -68,7 +69,7 @@ def recording(fleet: Fleet, path: Path) -> Iterator[None]:
             yield
         finally:
             tcpdump.send_signal(signal.SIGINT)
-            tcpdump.communicate(timeout=30)
+            tcpdump.communicate(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")

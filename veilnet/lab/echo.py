@@ -48,19 +48,20 @@ class _Line:
 def run(echoes: Sequence[Echo], patience: float, silence: float) -> None:
     """Send every echo; mark those that are answered.
 
-    What is expected is tried again for `patience` seconds; what is not is tried three times and waited for `silence`
-    seconds.
+    What is expected is tried again for `patience` seconds, and three times however long that takes; what is not is
+    tried three times and waited for `silence` seconds.
     """
     lines = _lines(echoes)
     ident = os.getpid() & 0xFFFF
-    start = time.monotonic()
+    start, rounds = time.monotonic(), 0
     try:
         while True:
+            rounds += 1
             _send_all(lines, ident)
             _collect(lines, ident, AGAIN)
             passed = time.monotonic() - start
             waiting = any(echo.expected and not echo.answered for echo in echoes)
-            if passed > patience or (not waiting and passed > 3 * AGAIN):
+            if rounds >= 3 and (passed > patience or not waiting):
                 break
         if any(not echo.expected for echo in echoes):
             _collect(lines, ident, silence)

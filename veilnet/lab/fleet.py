@@ -35,7 +35,7 @@ LIGHT_PROCESSES = os.cpu_count() or 1
 # Waits inside the namespace, in one process, until a TCP port accepts.
 _WAIT = """
 import socket, sys, time
-end = time.monotonic() + 30
+end = time.monotonic() + 90
 while True:
     try:
         socket.create_connection((sys.argv[1], int(sys.argv[2])), 1).close()
@@ -61,7 +61,7 @@ class Fleet:
 
     # ---- the veilnet command --------------------------------------------------------------------------------------
 
-    def veilnet(self, node: str, *arguments: str, timeout: float = 60.0) -> str:
+    def veilnet(self, node: str, *arguments: str, timeout: float = 180.0) -> str:
         """Run `veilnet ARGUMENTS` inside a node; its standard output. Raises LabError with what it said."""
         command = self.lab.command(node, [*self.program(node), *arguments])
         done = subprocess.run(
@@ -95,6 +95,7 @@ class Fleet:
         return {
             "VEILNET_INSTANCE": self.lab.instance(node),
             "TMPDIR": str(self.lab.temporary),
+            "VEILNET_START_TIMEOUT": "120",  # nodes start beside each other, on a machine that others may use, too
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '/usr/bin:/bin')}",
             **self.variables.get(node, {}),
         }
@@ -163,7 +164,7 @@ class Fleet:
         (self.lab.node_directory(master.name) / "pid").write_text(str(pid), encoding="ascii")
         wait = self.lab.command(master.name, [sys.executable, "-c", _WAIT, str(master.management), str(MASTER_PORT)])
         if subprocess.run(wait, check=False).returncode:
-            msg = f"Master does not accept connections after 30 s; its log: {self.log(master.name)}"
+            msg = f"Master does not accept connections after 90 s; its log: {self.log(master.name)}"
             raise LabError(msg)
 
     def token(self, node: str) -> Path:
@@ -233,7 +234,7 @@ class Fleet:
         except CliError as error:
             raise LabError(f"{node}: {error}") from error
 
-    def wait_connected(self, deadline: float = 30.0) -> None:
+    def wait_connected(self, deadline: float = 90.0) -> None:
         """Until every member knows all of the directory that it may see."""
         end = time.monotonic() + deadline
         for node in self.topology.members:

@@ -19,7 +19,7 @@ from veilnet.lab.lab import Lab
 IPERF_PORT = 5201
 
 
-def output(lab: Lab, node: str, command: Sequence[str], timeout: float = 60.0) -> str:
+def output(lab: Lab, node: str, command: Sequence[str], timeout: float = 120.0) -> str:
     """Standard output of a command inside a node. Raises LabError with what it said when it fails."""
     line = lab.command(node, list(command))
     done = subprocess.run(line, check=False, capture_output=True, text=True, timeout=timeout)
@@ -30,7 +30,7 @@ def output(lab: Lab, node: str, command: Sequence[str], timeout: float = 60.0) -
     return done.stdout
 
 
-def first_packet_ms(lab: Lab, node: str, address: str, deadline: float = 15.0) -> float:
+def first_packet_ms(lab: Lab, node: str, address: str, deadline: float = 60.0) -> float:
     """Time from the start of ping to its first answer, ms; the stream that it needs is made meanwhile."""
     command = lab.command(node, ["stdbuf", "-oL", "ping", "-n", "-i", "0.2", "-w", str(int(deadline)), address])
     start = time.monotonic()
@@ -89,7 +89,7 @@ def _server(lab: Lab, node: str, address: str) -> Iterator[None]:
             server.kill()
 
 
-def _wait_listening(lab: Lab, node: str, deadline: float = 5.0) -> None:
+def _wait_listening(lab: Lab, node: str, deadline: float = 30.0) -> None:
     end = time.monotonic() + deadline
     while time.monotonic() < end:
         if output(lab, node, ["ss", "-Hltn", f"sport = :{IPERF_PORT}"]):
