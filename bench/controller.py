@@ -183,7 +183,7 @@ class Replica:
         with log.open("ab") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=output)
 
-    def wait(self, seconds: float = 60.0) -> None:
+    def wait(self, seconds: float = 120.0) -> None:
         """Until it answers. Raises RuntimeError if it ended or does not in time."""
         until = time.monotonic() + seconds
         while time.monotonic() < until and self._process.poll() is None:

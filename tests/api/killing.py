@@ -16,9 +16,8 @@ from typing import Any, Final
 import httpx
 
 from bench.controller import Replica
+from tests.patience import PATIENCE
 
-PATIENCE: Final = 60.0
-"""Seconds for which a request is tried again."""
 BUSY: Final = {429, 503}
 LOST: Final = 0.02
 """Share of answers that the balancer throws away together with the connection: a kill seldom meets that moment."""
@@ -82,7 +81,7 @@ class Caller:
 
     def __init__(self, url: str, bearer: str) -> None:
         self._url, self._headers = f"{url}/api/v1", {"Authorization": f"Bearer {bearer}"}
-        self._client = httpx.AsyncClient(timeout=15, trust_env=False)
+        self._client = httpx.AsyncClient(timeout=PATIENCE, trust_env=False)
         self.count: Counter[str] = Counter()
         self.longest = 0.0
         """Seconds that a request took with all its tries."""
@@ -126,7 +125,7 @@ class EventReader:
         self.connections = 0
 
     async def run(self) -> None:
-        async with httpx.AsyncClient(timeout=httpx.Timeout(15, read=60), trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client:
             while True:
                 with contextlib.suppress(httpx.TransportError):
                     await self._read(client)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.api.conftest import Master, node_headers
+from tests.patience import PATIENCE
 from veilnet.api.access.service import create_api_token
 from veilnet.api.db import read_session, write_session
 from veilnet.api.outbox.repository import OutboxRepository
@@ -80,7 +81,7 @@ async def test_each_kind_of_change_and_one_that_is_refused(master: Master) -> No
     assert await audited(master, ids[3]) == [{"taints": [[], ["a", "b"]]}]
     assert len(await audited(master, ids[5])) == 2 and await audited(master, endpoint["id"]) == []
     verified = await master.request("POST", "/audit-events/verify", status=202)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while (ended := await master.request("GET", f"/operations/{verified['id']}"))["state"] == "running":
             await asyncio.sleep(0.02)
     assert ended["result"]["first_fault"] is None

@@ -22,6 +22,7 @@ import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from tests.patience import PATIENCE
 from veilnet.admin_token import AdminTokenText
 from veilnet.api.app import create_app
 from veilnet.api.bootstrap import init_master
@@ -76,7 +77,7 @@ class Running:
         return pinned_context((self.state_dir / "tls.pem").read_text())
 
     async def call(self, method: str, path: str, body: Any = None) -> Any:
-        async with httpx.AsyncClient(verify=self.context(), trust_env=False) as client:
+        async with httpx.AsyncClient(verify=self.context(), timeout=PATIENCE, trust_env=False) as client:
             headers = {"Authorization": f"Bearer {self.admin.token}"} | ({"If-Match": "*"} if method == "PUT" else {})
             response = await client.request(method, f"{self.url}/api/v1{path}", json=body, headers=headers)
             assert response.is_success, response.text
@@ -99,7 +100,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
 
 async def until(snapshots: AsyncIterator[Directory], nodes: set[str], edges: int = 0) -> Directory:
     """Next directory with exactly these node names and so many edges."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         async for directory in snapshots:
             if {node.name for node in directory.nodes.values()} == nodes and len(directory.edges) == edges:
                 return directory
@@ -170,7 +171,7 @@ async def test_moved_endpoints_reach_the_others(running: Running, tmp_path: Path
     await until(snapshots, {"one", "two"})
     moved = ((IPv4Address("203.0.113.5"), 7),)
     await MasterClient(one).publish(moved)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         async for directory in snapshots:
             if directory.nodes[bytes.fromhex(info.node)].endpoints == moved:
                 break

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.api.test_channel import ENDPOINT, Running, running, until
+from tests.patience import PATIENCE, eventually
 from veilnet.api.upkeep.service import Upkeep
 from veilnet.keyd.node import MasterClient, NodeError, NodeFiles, enrol
 
@@ -19,12 +20,6 @@ __all__ = ["running"]
 
 async def act(running: Running, node_id: str, step: str) -> Any:
     return await running.call("POST", f"/nodes/{node_id}:{step}")
-
-
-async def eventually(holds: Any) -> None:
-    async with asyncio.timeout(10):
-        while not await holds():
-            await asyncio.sleep(0.05)
 
 
 async def test_an_expired_node_is_dropped_at_once_and_comes_back_by_itself(running: Running, tmp_path: Path) -> None:
@@ -71,7 +66,7 @@ async def test_a_drained_guardian_is_seen_as_such_by_all_and_by_itself(running: 
     for step, wanted in (("drain", True), ("undrain", False)):
         await act(running, info.id, step)
         for stream in streams:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 async for directory in stream:
                     if directory.nodes[bytes.fromhex(info.node)].draining is wanted:
                         break

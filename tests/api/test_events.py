@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.api.conftest import Master
+from tests.patience import PATIENCE
 from veilnet.api.counters.repository import CounterRepository
 from veilnet.api.db import write_session
 from veilnet.api.errors import Gone, Unauthorized
@@ -37,7 +38,7 @@ def events_of(lines: list[str]) -> list[dict[str, Any]]:
 async def read(stream: AsyncIterator[str], count: int) -> list[dict[str, Any]]:
     """The next `count` events of a stream."""
     found: list[str] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while len(events_of(found)) < count:
             found.append(await anext(stream))
     return events_of(found)

@@ -13,6 +13,7 @@ import pytest
 
 from tests.api.conftest import START, Identity, Master, node_headers
 from tests.api.test_snapshot_route import replica_of
+from tests.patience import PATIENCE
 from veilnet.api.db import write_session
 from veilnet.api.nodes.repository import NodeRepository
 from veilnet.api.realms.repository import RealmRepository
@@ -330,7 +331,7 @@ async def test_a_descriptor_does_not_wait_for_an_administrators_change(master: M
     node = await master.enrol("relay")
     async with write_session(context.engine, context.hub) as admins:
         await RealmRepository(admins).locked(realm["id"])
-        async with asyncio.timeout(3), write_session(context.engine, context.hub) as nodes:
+        async with asyncio.timeout(PATIENCE), write_session(context.engine, context.hub) as nodes:
             assert await NodeRepository(nodes).described(node["id"])
             await DirectoryRepository(nodes).mark(realm["id"], [node["id"]])
 

@@ -15,6 +15,7 @@ import pytest
 from tests.api.conftest import START, Master, node_headers
 from tests.api.test_channel import Running
 from tests.api.test_policies import confluxes
+from tests.patience import PATIENCE
 from veilnet.keyd.advertise import advertise, advertised
 from veilnet.keyd.node import MasterClient, NodeFiles, enrol
 from veilnet.protocol.documents import NETWORKS_MAX
@@ -176,7 +177,7 @@ async def contact(files: NodeFiles, done: Callable[[MasterClient], Any]) -> None
             pass
 
     task = asyncio.create_task(run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not (client.connected and done(client)):
             await asyncio.sleep(0.02)
     task.cancel()

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from tests.api.test_channel import Running, running, until
+from tests.patience import PATIENCE
 from veilnet.keyd.node import MasterClient, NodeFiles, enrol
 from veilnet.protocol.directory import Directory
 
@@ -39,13 +40,13 @@ async def test_status_tells_of_master_clock_trust_and_refused_documents(running:
     assert client.status()["refused"] == {"MalformedDocument": 2}
     ahead = 5000
     listening = asyncio.create_task(drain_directories(snapshots))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while client.status()["clock_fault"] is None:
             await asyncio.sleep(0.02)
     assert "ahead of the Master's" in client.status()["clock_fault"]
 
     await running.stop()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while client.status()["master"]["connected"]:
             await asyncio.sleep(0.02)
     told = client.status()

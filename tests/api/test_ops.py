@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import os
 import signal
@@ -23,9 +24,12 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.cli.conftest import MAIN, free_port
+from tests.patience import PATIENCE, wait_for
 from veilnet.api.bootstrap import init_master
 from veilnet.api.ops.tracing import tracer_of_environment
 from veilnet.api.settings import SetupError
+
+get = functools.partial(httpx.get, timeout=PATIENCE)
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,11 @@ def _environment() -> dict[str, str]:
 
 
 def _wait(master: Running) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         assert master.process.poll() is None, "the Master ended at once"
         try:
-            if httpx.get(f"{master.ops}/readyz").status_code == 200 and httpx.get(f"{master.api}/livez").is_success:
+            if get(f"{master.ops}/readyz").status_code == 200 and get(f"{master.api}/livez").is_success:
                 return
         except httpx.TransportError:
             time.sleep(0.05)
@@ -71,18 +75,18 @@ def _wait(master: Running) -> None:
 
 def test_health_metrics_and_version(tmp_path: Path) -> None:
     with running(tmp_path) as master:
-        assert httpx.get(f"{master.ops}/livez").json() == {"live": True}
-        assert httpx.get(f"{master.ops}/readyz").json() == {"ready": True, "reasons": []}
-        assert set(httpx.get(f"{master.ops}/version").json()) == {"veilnet", "schema"}
+        assert get(f"{master.ops}/livez").json() == {"live": True}
+        assert get(f"{master.ops}/readyz").json() == {"ready": True, "reasons": []}
+        assert set(get(f"{master.ops}/version").json()) == {"veilnet", "schema"}
         for path in ("/api/v1/realms", "/api/v1/nodes/nod_x", "/wp-login.php", "/wp-admin.php"):
-            httpx.get(f"{master.api}{path}")
-        text = httpx.get(f"{master.ops}/metrics").text
+            get(f"{master.api}{path}")
+        text = get(f"{master.ops}/metrics").text
         assert 'veilnet_master_requests_total{operation="list_realms",status="401"} 1.0' in text
         assert 'operation="get_node"' in text and "nod_x" not in text
         assert 'operation="unmatched",status="404"} 2.0' in text and "wp-" not in text
         assert "veilnet_master_node_channels 0.0" in text
         for path in ("/metrics", "/readyz", "/version"):
-            assert httpx.get(f"{master.api}{path}").status_code == 404, "operators' pages stand on the API's port"
+            assert get(f"{master.api}{path}").status_code == 404, "operators' pages stand on the API's port"
 
 
 def test_not_ready_says_why(tmp_path: Path) -> None:
@@ -90,7 +94,7 @@ def test_not_ready_says_why(tmp_path: Path) -> None:
         with closing(sqlite3.connect(master.state_dir / "master.db")) as database:
             database.execute("UPDATE alembic_version SET version_num = 'x'")
             database.commit()
-        answer = httpx.get(f"{master.ops}/readyz")
+        answer = get(f"{master.ops}/readyz")
         assert answer.status_code == 503 and "database has schema x" in answer.json()["reasons"][0]
 
 
@@ -98,10 +102,10 @@ def test_not_ready_says_why(tmp_path: Path) -> None:
 def test_both_listeners_end_with_the_master(tmp_path: Path, signum: signal.Signals) -> None:
     with running(tmp_path) as master:
         master.process.send_signal(signum)
-        assert master.process.wait(15) in {0, -signum, 128 + signum}
+        assert master.process.wait(PATIENCE) in {0, -signum, 128 + signum}
         for url in (master.api, master.ops):
             with pytest.raises(httpx.TransportError):
-                httpx.get(f"{url}/livez")
+                get(f"{url}/livez")
 
 
 def test_a_port_in_use_is_an_error_to_act_on(tmp_path: Path) -> None:
@@ -112,7 +116,7 @@ def test_a_port_in_use_is_an_error_to_act_on(tmp_path: Path) -> None:
         init_master(again / "master", f"http://127.0.0.1:{free_port()}")
         arguments = ["--state-dir", str(again / "master"), "--plain-http", "--host", "127.0.0.1"]
         command = [*MAIN, "master", "serve", *arguments, "--ops", f"127.0.0.1:{port}"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
         assert done.returncode == 1 and f"--ops 127.0.0.1:{port}" in done.stderr and "Traceback" not in done.stderr
 
 
@@ -139,8 +143,8 @@ def test_spans_go_where_the_operator_says(tmp_path: Path) -> None:
             where = f"http://127.0.0.1:{collector.server_port}"
             with running(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=where, OTEL_BSP_SCHEDULE_DELAY="50") as master:
                 parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-                httpx.get(f"{master.api}/api/v1/nodes/nod_x", headers={"traceparent": parent})
-                _until(lambda: any(span.name == "get_node" for span in _spans()))
+                get(f"{master.api}/api/v1/nodes/nod_x", headers={"traceparent": parent})
+                wait_for(lambda: any(span.name == "get_node" for span in _spans()))
         finally:
             collector.shutdown()
             thread.join()
@@ -156,14 +160,6 @@ def _spans() -> list[Any]:  # the generated protobuf classes have no types
         request.ParseFromString(body)
         found += [span for one in request.resource_spans for two in one.scope_spans for span in two.spans]
     return found
-
-
-def _until(condition: object) -> None:
-    assert callable(condition)
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_without_an_endpoint_there_is_no_tracer(monkeypatch: pytest.MonkeyPatch) -> None:

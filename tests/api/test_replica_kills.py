@@ -35,8 +35,9 @@ SOAK = bool(os.environ.get("VEILNET_SOAK"))
 KILLS, EVERY = (12, 10.0) if SOAK else (3, 4.0)
 GUARDIANS: Final = 3
 CONFLUXES: Final = 6
-SETTLED_SECONDS: Final = 10.0
-"""After the load: half of a heartbeat, so that a change that nobody was woken for is not found by chance."""
+HEARTBEAT_SECONDS: Final = 60.0
+SETTLED_SECONDS: Final = HEARTBEAT_SECONDS / 2
+"""After the load: so that a change that nobody was woken for is not found by chance."""
 
 
 @dataclass
@@ -157,7 +158,11 @@ def prepared(database_url: str, tmp_path: Path) -> tuple[str, int]:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
     admin = init_master(tmp_path / "master", f"http://127.0.0.1:{port}", database_url)
-    save_settings(load_settings(tmp_path / "master").model_copy(update={"rates": UNLIMITED}))
+    save_settings(
+        load_settings(tmp_path / "master").model_copy(
+            update={"rates": UNLIMITED, "heartbeat_seconds": HEARTBEAT_SECONDS}
+        )
+    )
     return admin.token, port
 
 
@@ -220,7 +225,7 @@ async def _writes_are_there(fleet: World) -> None:
     for row in nodes.values():
         assert sorted(row["taints"]) == fleet.taints.get(row["id"], [])
     started = await fleet.admin.acknowledged("POST", "/audit-events/verify", key="verify")
-    for _ in range(100):
+    for _ in range(600):
         operation = (await fleet.admin.send("GET", f"/operations/{started['id']}")).json()
         if operation["state"] != "running":
             break

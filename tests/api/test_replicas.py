@@ -11,6 +11,7 @@ import pytest
 
 from tests.api.conftest import Master, make_settings
 from tests.api.postgres import Cluster
+from tests.patience import PATIENCE
 from veilnet.api import listen
 from veilnet.api.app import create_app
 from veilnet.api.db import read_session
@@ -23,7 +24,7 @@ async def test_a_commit_wakes_the_other_replica(master: Master) -> None:
     other = create_app(master.context.settings, master.clock)
     async with other.router.lifespan_context(other):
         with other.state.context.hub.waiting("outbox") as woken:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 await woken.wait()  # set once the listener stands
                 woken.clear()
                 await master.realm()
@@ -35,7 +36,7 @@ async def test_a_listener_that_was_cut_off_stands_again_at_once(
 ) -> None:
     monkeypatch.setattr(listen, "_RETRY_SECONDS", 0.1)
     other = create_app(master.context.settings, master.clock)
-    async with other.router.lifespan_context(other), asyncio.timeout(10):
+    async with other.router.lifespan_context(other), asyncio.timeout(PATIENCE):
         with other.state.context.hub.waiting("outbox") as woken:
             await woken.wait()
             for _ in range(2):
@@ -72,7 +73,7 @@ async def test_events_become_visible_in_order(master: Master, tmp_path: Path) ->
                 answer = await client.post("/api/v1/users", headers=master.admin, json={"name": f"user-{number}"})
             assert answer.status_code == 201, answer.text
 
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             writers = (write(two if number % 2 else master.client, number) for number in range(60))
             await asyncio.gather(read(), *writers)
     assert seen == list(range(1, 61))

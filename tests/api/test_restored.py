@@ -16,6 +16,7 @@ import pytest
 
 from tests.api.conftest import Master
 from tests.api.test_channel import ENDPOINT, Running, running, until
+from tests.patience import PATIENCE
 from veilnet.api.db import read_session
 from veilnet.api.outbox.repository import OutboxRepository
 from veilnet.api.snapshots.feed import Feed
@@ -48,7 +49,7 @@ class Node:
         return set() if self.directory is None else {node.name for node in self.directory.nodes.values()}
 
     async def come_to_see(self, names: set[str]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while self.sees != names:
                 await asyncio.sleep(0.05)
 
@@ -98,7 +99,7 @@ async def test_nodes_follow_a_master_that_was_restored_from_an_older_backup(
     nodes["back"] = Node(nodes["gone"].files)  # revoked after the backup: the operator has to do that again
     for node in (one, two, nodes["back"]):
         await node.come_to_see({"one", "two", "gone"})
-    async with asyncio.timeout(20):  # the Master had an older descriptor; its owner hands it in again
+    async with asyncio.timeout(PATIENCE):  # the Master had an older descriptor; its owner hands it in again
         while not one.directory or not any(view.endpoints == MOVED for view in one.directory.nodes.values()):
             await asyncio.sleep(0.05)
     assert one.client.replica.version > 1000 * before
@@ -136,7 +137,7 @@ async def test_a_database_that_came_back_by_itself(master: Master) -> None:
         newest = (await OutboxRepository(session).after(0, 100))[-1]
     assert newest.type == "master.restored" and newest.id > 1000 * before
     verified = await master.request("POST", "/audit-events/verify", status=202)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while (found := await master.request("GET", f"/operations/{verified['id']}"))["state"] == "running":
             await asyncio.sleep(0.02)
     assert found["result"]["first_fault"] is None

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from sqlalchemy import delete, func, select, update
 
 from tests.api.conftest import Master, make_settings
+from tests.patience import PATIENCE
 from veilnet.api.app import create_app
 from veilnet.api.audit.models import AuditEvent
 from veilnet.api.clock import WatchedClock
@@ -51,7 +52,7 @@ async def column(master: Master, attribute: Any) -> list[Any]:
 
 async def verified(master: Master) -> dict[str, Any]:
     started = await master.request("POST", "/audit-events/verify", status=202)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while (found := await master.request("GET", f"/operations/{started['id']}"))["state"] == "running":
             await asyncio.sleep(0.02)
     result: dict[str, Any] = found["result"]

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from tests.patience import PATIENCE
 from veilnet.api.db import make_engine, writing_connection
 
 LONG = """SELECT * FROM (
@@ -86,7 +87,7 @@ async def test_a_transaction_that_writes_waits_for_the_lock_in_the_thread(
         holder = asyncio.create_task(_add(engine))
         await asyncio.sleep(0.2)
         assert handed[-1] == "_run" and not holder.done()  # BEGIN IMMEDIATE
-    await asyncio.wait_for(holder, 5)
+    await asyncio.wait_for(holder, PATIENCE)
     async with engine.connect() as connection:
         assert (await connection.execute(text("SELECT sum(x) FROM t"))).scalar_one() == 12
 

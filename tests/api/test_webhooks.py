@@ -20,6 +20,7 @@ import pytest
 
 from tests.api.conftest import Master
 from tests.api.test_events import say
+from tests.patience import PATIENCE
 from veilnet.api.context import Context
 from veilnet.api.db import write_session
 from veilnet.api.platform.call import Call
@@ -187,7 +188,7 @@ async def test_replay_and_test_delivery(local: Master, receiver: Receiver) -> No
 
 async def test_the_sender_wakes_by_itself(local: Master, receiver: Receiver) -> None:
     await make(local, receiver)
-    async with sender.sending(local.context), asyncio.timeout(10):
+    async with sender.sending(local.context), asyncio.timeout(PATIENCE):
         await say(local, "x.one")
         while receiver.types() != ["x.one"]:
             await asyncio.sleep(0.02)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE
 from veilnet.cli.main import main
 
 MAIN = [sys.executable, "-c", "from veilnet.cli.main import main; main()"]
@@ -84,11 +85,11 @@ def served(tmp_path: Path, run: Run) -> Iterator[Served]:
         yield Served(url, state_dir, admin_file)
     finally:
         process.terminate()
-        assert process.wait(10) in {0, -signal.SIGTERM}  # the server hands the signal on when it has shut down
+        assert process.wait(PATIENCE) in {0, -signal.SIGTERM}  # the server hands the signal on when it has shut down
 
 
 def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         assert process.poll() is None, "the Master ended at once"
         try:

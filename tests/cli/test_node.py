@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Run, Served
+from tests.patience import PATIENCE
 from veilnet.cli import bring_up, daemon, doctor
 from veilnet.cli.bring_up import Wanted
 from veilnet.cli.output import CliError, Exit
@@ -169,7 +170,7 @@ def test_stop_ends_its_own_daemon_and_no_other_process(run_dir: Path) -> None:
         while daemon.running_pid("t") is None:  # exec has not happened yet
             assert own.poll() is None
         assert daemon.stop("t") is True
-        assert own.wait(5) != 0
+        assert own.wait(PATIENCE) != 0
         assert not (run_dir / "keyd.pid").exists()
         assert daemon.stop("t") is False
     finally:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import httpx
 
 from tests.fuzz.master import Fuzzed
+from tests.patience import PATIENCE
 
 AIMED: Final = 0.8
 """Share of requests whose path parameters, and preconditions, are made to fit."""
@@ -45,7 +46,7 @@ class Known:
                 item["id"] = self._random.choice(self._ids["nod"])
         if case.headers and "If-Match" in case.headers:
             url = fuzzed.url + case.formatted_path
-            answer = httpx.get(url, headers=fuzzed.headers)
+            answer = httpx.get(url, headers=fuzzed.headers, timeout=PATIENCE)
             case.headers["If-Match"] = answer.headers.get("ETag", case.headers["If-Match"])
 
     def _candidates(self, parameter: str) -> list[str]:

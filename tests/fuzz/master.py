@@ -15,6 +15,7 @@ import uvicorn
 
 from tests.api.conftest import Identity
 from tests.cli.conftest import free_port
+from tests.patience import PATIENCE
 from veilnet.api.app import create_app
 from veilnet.api.bootstrap import init_master
 from veilnet.api.events import service
@@ -59,7 +60,7 @@ def fuzzed_master(folder: Path) -> Iterator[Fuzzed]:
         while not server.started:
             assert thread.is_alive(), "the Master did not start"
             time.sleep(0.02)
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=PATIENCE) as client:
             assert client.post("/api/v1/realms", json={"name": "lab"}).status_code == 201
             _enrol_some(client)
         yield Fuzzed(f"http://127.0.0.1:{port}", headers)

@@ -18,6 +18,7 @@ from urllib.parse import urljoin
 import httpx
 import pytest
 
+from tests.patience import PATIENCE
 from veilnet.oidc.pkce import Client
 
 with warnings.catch_warnings():  # its own libraries' deprecations
@@ -81,7 +82,7 @@ def person(act: Callable[[httpx.Client, str], None]) -> Iterator[Person]:
 
     def run(shown: str) -> None:
         try:
-            with httpx.Client(follow_redirects=True, timeout=10, trust_env=False) as browser:
+            with httpx.Client(follow_redirects=True, timeout=PATIENCE, trust_env=False) as browser:
                 act(browser, shown)
         except BaseException as error:
             wrong.append(error)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE
 from veilnet.protocol.crypto import KEM_CIPHERTEXT_LEN, KEM_PUBLIC_LEN, CryptographyProvider, Provider
 from veilnet.protocol.errors import LocalError, RemoteError
 from veilnet.protocol.oqs import OqsProvider, find_library
@@ -107,7 +108,7 @@ def test_no_library_is_said_plainly_and_nothing_is_fetched(tmp_path: Path, monke
         "except LocalError as error:\n    print(error)\n"
         "assert 'oqs' not in sys.modules\n"
     )
-    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=20)
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=PATIENCE)
     assert run.stdout.startswith("no liboqs shared library: ")
     assert "tools/build_liboqs.sh" in run.stdout
     assert list(tmp_path.iterdir()) == []

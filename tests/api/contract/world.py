@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute
 
 from tests.api.conftest import Identity, Master, node_headers
 from tests.api.signer import Signer
+from tests.patience import PATIENCE
 from veilnet.api.platform.access import Rule
 from veilnet.api.platform.routing import PlatformRoute
 
@@ -146,7 +147,7 @@ class World:
     async def operation(self) -> str:
         """Of one that has ended."""
         operation_id = str((await self.master.request("POST", "/audit-events/verify", status=202))["id"])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while (await self.master.request("GET", f"/operations/{operation_id}"))["state"] == "running":
                 await asyncio.sleep(0.01)
         return operation_id
