@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
@@ -31,6 +32,12 @@ class CaStore:
             except FileNotFoundError as error:
                 raise SetupError(f"{self._path(wire_id)} is missing: restore it from the backup") from error
         return self._keys[wire_id]
+
+    def discard(self, wire_ids: Iterable[str]) -> None:
+        """The private keys are gone for good; a missing one is no error."""
+        for wire_id in wire_ids:
+            self._keys.pop(wire_id, None)
+            self._path(wire_id).unlink(missing_ok=True)
 
     def _path(self, wire_id: str) -> Path:
         return self._directory / f"{wire_id}.key"

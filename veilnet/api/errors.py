@@ -62,6 +62,7 @@ TITLES: Final = {
     "method-not-allowed": "Method not allowed",
     "conflict": "The request clashes with another one; ask again",
     "name-taken": "The name is taken",
+    "realm-not-empty": "The realm has nodes",
     "address-range-full": "No free overlay address is left",
     "not-ready": "Not ready",
     "descriptor-stale": "A newer descriptor is known",

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from veilnet.cli import doctor, fleet, login, master, node, realm, token
+from veilnet.cli import doctor, fleet, hosts, login, master, node, realm, token
 from veilnet.cli.admin import disconnect, explained
 from veilnet.cli.output import CliError, complain
 from veilnet.cli.resources import add_resources
@@ -35,7 +35,17 @@ def build() -> typer.Typer:
         app.add_typer(group, name=name)
     add_resources(app, groups)
     people = (login.login, login.logout, login.whoami)
-    for command in (*people, node.status, node.ping, node.paths, doctor.doctor, fleet.plan, fleet.apply, fleet.destroy):
+    for command in (
+        *people,
+        node.status,
+        node.ping,
+        node.paths,
+        hosts.hosts,
+        doctor.doctor,
+        fleet.plan,
+        fleet.apply,
+        fleet.destroy,
+    ):
         app.command()(command)
     return app
 

@@ -59,6 +59,7 @@ RESOURCES = (
              more={"replace": "replace_topology"}),
     Resource("realm_settings", "", ("min_guardians", "rekey_seconds", "idle_seconds"), "A realm's settings.",
              named=False),
+    Resource("realm_dns", "", ("suffix", "records"), "A realm's names (docs/dns.md).", named=False),
     Resource("crypto_posture", "crypto_posture_nodes", ("name", "id", "certificate", "certificate_not_after",
              "ca_key_id", "last_seen_at"), "Certificates and CA keys that nodes rely on.", named=False),
     Resource("policy", "policies", ("id", "document"), "Who may talk to whom.", named=False),

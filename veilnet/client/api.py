@@ -525,6 +525,11 @@ class RealmCreate(TypedDict):
     settings: NotRequired[RealmSettings]
 
 
+class RealmDns(TypedDict):
+    suffix: NotRequired[str | None]
+    records: NotRequired[dict[str, Any]]
+
+
 class RealmOut(TypedDict):
     id: str
     name: str
@@ -537,10 +542,21 @@ class RealmOut(TypedDict):
     created_at: str
 
 
+class RealmPatch(TypedDict):
+    name: NotRequired[str | None]
+    settings: NotRequired[RealmSettingsPatch | None]
+
+
 class RealmSettings(TypedDict):
     min_guardians: NotRequired[int]
     rekey_seconds: NotRequired[int]
     idle_seconds: NotRequired[int]
+
+
+class RealmSettingsPatch(TypedDict):
+    min_guardians: NotRequired[int | None]
+    rekey_seconds: NotRequired[int | None]
+    idle_seconds: NotRequired[int | None]
 
 
 Role = Literal["owner", "admin", "operator", "relay_operator", "auditor", "readonly"]
@@ -1560,6 +1576,23 @@ class Api:
         )
         return found
 
+    def update_realm(self, realm: str, body: RealmPatch, *, if_match: str) -> RealmOut:
+        """Update Realm"""
+        found: RealmOut = self._transport.call(
+            "PATCH",
+            f"/api/v1/realms/{self._transport.quoted(realm)}",
+            headers={"If-Match": if_match},
+            body=body,
+            media="application/json",
+        )
+        return found
+
+    def delete_realm(self, realm: str, *, if_match: str) -> None:
+        """For good, with its CA keys, once no node is a member any more."""
+        self._transport.call(
+            "DELETE", f"/api/v1/realms/{self._transport.quoted(realm)}", headers={"If-Match": if_match}
+        )
+
     def get_realm_ca(self, realm: str, *, fields: str | None = None, if_none_match: str | None = None) -> RealmCa:
         """Get Realm Ca"""
         found: RealmCa = self._transport.call(
@@ -1625,6 +1658,27 @@ class Api:
             f"/api/v1/realms/{self._transport.quoted(realm)}/crypto-posture/nodes",
             query={"certificate": certificate, "limit": limit, "cursor": cursor, "fields": fields},
             headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def get_realm_dns(self, realm: str, *, fields: str | None = None, if_none_match: str | None = None) -> RealmDns:
+        """Get Realm Dns"""
+        found: RealmDns = self._transport.call(
+            "GET",
+            f"/api/v1/realms/{self._transport.quoted(realm)}/dns",
+            query={"fields": fields},
+            headers={"If-None-Match": if_none_match},
+        )
+        return found
+
+    def replace_realm_dns(self, realm: str, body: RealmDns, *, if_match: str) -> RealmDns:
+        """Replace Realm Dns"""
+        found: RealmDns = self._transport.call(
+            "PUT",
+            f"/api/v1/realms/{self._transport.quoted(realm)}/dns",
+            headers={"If-Match": if_match},
+            body=body,
+            media="application/json",
         )
         return found
 

@@ -255,6 +255,8 @@ class Shell:
                 return {"ok": True}
             if command == "paths":
                 return {"paths": self._paths()}
+            if command == "hosts":
+                return self._hosts()
             return self._status() if command == "status" else {"error": f"unknown {command!r}"}
         except (ValueError, KeyError, TypeError, LocalError) as error:
             return {"error": str(error)}
@@ -277,6 +279,11 @@ class Shell:
         except TimeoutError:
             return {"ok": False}
         return {"ok": ok, "rtt_ms": round(seconds * 1000, 3)}
+
+    def _hosts(self) -> dict[str, Any]:
+        directory = self.engine.core.directory
+        found = [{"address": str(address), "name": name} for address, name in directory.hosts()]
+        return {"suffix": directory.names.suffix, "hosts": found}
 
     def _paths(self) -> list[dict[str, Any]]:
         streams = self.engine.snapshot()["streams"]

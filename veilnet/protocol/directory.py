@@ -40,6 +40,7 @@ from veilnet.protocol.envelope import (
     key_id,
     read_envelope,
 )
+from veilnet.protocol.names import NO_NAMES, Names, hosts
 from veilnet.protocol.networks import IpNetwork
 from veilnet.protocol.policy import OPEN, Member, Policy, may_talk
 
@@ -113,6 +114,7 @@ class Directory:
     issued: int = 0
     expires: int = 0
     policy: Policy = OPEN
+    names: Names = NO_NAMES
     dropped: int = field(default=0, compare=False)
     """Records that are held and not in use: not valid now, or clashing with another."""
 
@@ -121,6 +123,10 @@ class Directory:
 
     def by_name(self, name: str) -> NodeView | None:
         return self._names.get(name)
+
+    def hosts(self) -> list[tuple[IpAddress, str]]:
+        """Addresses and whole names of the nodes that are in use here, and the realm's records."""
+        return list(hosts(self.names, self.nodes))
 
     def neighbours(self, node_id: bytes) -> frozenset[bytes]:
         return self._neighbours.get(node_id, frozenset())

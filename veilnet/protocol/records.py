@@ -29,6 +29,7 @@ from veilnet.protocol.envelope import (
     sign_document,
     strict_json,
 )
+from veilnet.protocol.names import NO_NAMES, Names, read_records, records_json
 from veilnet.protocol.policy import Policy, policy_json, read_policy
 from veilnet.protocol.trust import SUCCESSIONS_MAX, Trust
 
@@ -41,6 +42,9 @@ EDGES_MAX: Final = 4096
 SETTINGS_MAX: Final = 64
 SETTING_MAX: Final = 2**53
 """Integers that a clock in floating point can be added to."""
+
+SUFFIX: Final = "dns_suffix"
+"""The setting that says what all names of the realm end in."""
 
 Settings = Mapping[str, int | str]
 
@@ -57,6 +61,7 @@ class Head:
     policy: Policy
     trust: Trust
     floor: int = 0
+    names: Names = NO_NAMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +133,7 @@ def sign_head(
     chain: Sequence[Envelope] = (),
     retired: int = 0,
     floor: int = 0,
+    names: Names = NO_NAMES,
 ) -> Envelope:
     # ID3
     document: dict[str, Any] = {
@@ -135,13 +141,15 @@ def sign_head(
         "version": version,
         "issued": issued,
         "expires": expires,
-        "settings": dict(settings),
+        "settings": {**settings, **({SUFFIX: names.suffix} if names.suffix else {})},
         "policy": policy_json(policy),
         "ca": [envelope.as_json() for envelope in chain],
         "retired": retired,
     }
     if floor:
         document["floor"] = floor
+    if names.records:  # only then: who does not know the field refuses it
+        document["dns"] = records_json(names.records)
     return sign_document(document, ca_key, HEAD_CONTEXT)
 
 
@@ -187,14 +195,16 @@ def open_head(data: bytes | Mapping[str, Any], trust: Trust) -> Head:
     fields = Fields(open_envelope(envelope, extended.signer(envelope.key), HEAD_CONTEXT), "head")
     if fields.id("realm") != trust.realm:
         raise WrongRealm("head is of another realm")
+    settings = _settings(fields.take("settings"))
     head = Head(
         fields.integer("version"),
         fields.integer("issued"),
         fields.integer("expires"),
-        _settings(fields.take("settings")),
+        settings,
         read_policy(fields.take("policy")),
         extended,
         fields.integer("floor") if fields.has("floor") else 0,
+        Names(str(settings.get(SUFFIX, "")), read_records(fields.take("dns") if fields.has("dns") else {})),
     )
     fields.take("ca"), fields.take("retired")
     fields.end()

@@ -193,6 +193,7 @@ class Replica:
             head.issued,
             head.expires,
             head.policy,
+            head.names,
             dropped=alive - len(live),
         )
 

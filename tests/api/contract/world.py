@@ -240,6 +240,8 @@ async def _user(world: World) -> dict[str, str]:
 BODIES: Final[dict[str, Callable[[World], Any]]] = {
     "create_realm": lambda world: {"name": world.name()},
     "replace_realm_settings": lambda _: {"min_guardians": 1},
+    "update_realm": lambda world: {"name": world.name()},
+    "replace_realm_dns": lambda _: {"suffix": "lab.internal", "records": {"db": ["10.90.0.9"]}},
     "replace_policy": lambda _: {"default": "none"},
     "check_policy": lambda _: {"default": "none"},
     "replace_topology": lambda _: {"edges": []},
@@ -278,6 +280,8 @@ LATE_BODIES: Final[dict[str, Callable[[World], Awaitable[Any]]]] = {
 }
 REALMS: Final[dict[str, Maker]] = {
     "announce_realm_ca": World.new_realm,
+    "update_realm": World.new_realm,
+    "delete_realm": World.new_realm,
     "activate_realm_ca": World.announced,
 }
 

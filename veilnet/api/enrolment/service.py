@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from veilnet.api.context import Context
 from veilnet.api.enrolment.schemas import Enrolled, EnrolmentRequest, Joined
-from veilnet.api.errors import Conflict, Forbidden, Invalid
+from veilnet.api.errors import Conflict, Forbidden, Invalid, Unauthorized
 from veilnet.api.ids import new_id
 from veilnet.api.nodes import lifecycle
 from veilnet.api.nodes.models import Node
@@ -36,7 +36,8 @@ async def enrol(call: Call, body: EnrolmentRequest) -> Enrolled:
     token = await authenticate(session, body.token_id, body.secret)
     check_source(token, call.principal.source)
     realm = await RealmRepository(session).locked(token.realm_id)  # addresses, names, the token's uses: one at a time
-    assert realm is not None
+    if realm is None:
+        raise Unauthorized("enrolment-refused", "the token's realm was deleted")
     await session.refresh(token)
     claim = _checked_claim(body, realm, token, now)
     node = await NodeRepository(session).by_identity(key_id(claim.key).hex())

@@ -92,6 +92,10 @@ class NodeRepository(Repository[Node]):
         query = self.all().where(Node.token_id == token_id, Node.revoked_at.is_(None)).order_by(Node.id)
         return list(await self.session.scalars(query))
 
+    async def count_not_revoked(self, realm_id: str) -> int:
+        query = select(func.count()).select_from(Node).where(Node.realm_id == realm_id, Node.revoked_at.is_(None))
+        return await self.session.scalar(query) or 0
+
     async def alive(self, realm_id: str) -> list[Node]:
         query = self.of_realm(realm_id).where(Node.revoked_at.is_(None)).order_by(Node.id)
         return list(await self.session.scalars(query))

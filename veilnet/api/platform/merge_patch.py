@@ -34,6 +34,5 @@ def patched(model: type[M_], current: BaseModel, patch: BaseModel) -> M_:
     try:
         return model.model_validate(wanted)
     except ValidationError as error:
-        raise Invalid(
-            "invalid", "the result of the patch is not valid, see errors", field_errors(error.errors())
-        ) from error
+        errors = field_errors([{**item, "loc": ("body", *item["loc"])} for item in error.errors()])
+        raise Invalid("invalid", "the result of the patch is not valid, see errors", errors) from error

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from sqlalchemy import CheckConstraint
+from typing import Any
+
+from sqlalchemy import JSON, CheckConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from veilnet.api.db import VersionedEntity
@@ -22,6 +24,8 @@ class Realm(VersionedEntity):
     min_guardians: Mapped[int]
     rekey_seconds: Mapped[int]
     idle_seconds: Mapped[int]
+    dns: Mapped[dict[str, Any]] = mapped_column(JSON, server_default="{}")
+    """`suffix` (null: made from the realm's name) and `records`; empty where nobody has said anything."""
     revision: Mapped[int]
     """Rises with every change that nodes must learn of; the version of the snapshot."""
     version_floor: Mapped[int] = mapped_column(server_default="0")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from sqlalchemy import Select, case, select, update
+from sqlalchemy import Select, case, delete, select, update
 
-from veilnet.api.db import Repository, note_change
+from veilnet.api.db import Base, Repository, note_change
 from veilnet.api.platform.roles import RealmIds
 from veilnet.api.realms.models import Realm
 
@@ -16,6 +16,18 @@ class RealmRepository(Repository[Realm]):
 
     def visible(self, realms: RealmIds) -> Select[Realm]:
         return self.all() if realms is None else self.all().where(Realm.id.in_(realms))
+
+    async def alone(self, realm_id: str) -> None:
+        """Nobody adds what refers to it until the end of the transaction."""
+        await self.session.execute(select(Realm.id).where(Realm.id == realm_id).with_for_update())
+
+    async def erase(self, realm_id: str) -> None:
+        """The realm, and every row of every table that belongs to it by a foreign key."""
+        for table in reversed(Base.metadata.sorted_tables):
+            owner = table.columns.get("realm_id")
+            if owner is not None and owner.foreign_keys:
+                await self.session.execute(delete(table).where(owner == realm_id))
+        await self.session.execute(delete(Realm).where(Realm.id == realm_id))
 
     async def bump(self, realm_id: str) -> None:
         """Raise the revision: nodes get a new snapshot once this transaction is committed."""

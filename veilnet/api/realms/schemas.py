@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
 from veilnet.api.schemas import Body, Label, Out
+from veilnet.protocol.names import ADDRESSES_MAX, DOMAIN_PATTERN, RECORD_MAX, RECORDS_MAX, usable
 
 
 def _usable(network: IPv4Network) -> IPv4Network:
@@ -22,6 +23,47 @@ class RealmSettings(Body):
     min_guardians: Annotated[int, Field(ge=0, le=8)] = 2
     rekey_seconds: Annotated[int, Field(ge=1, le=3600)] = 120
     idle_seconds: Annotated[int, Field(ge=10, le=86400)] = 300
+
+
+class RealmConfig(Body):
+    """What a merge patch of a realm is laid over."""
+
+    name: Label
+    settings: RealmSettings
+
+
+class RealmSettingsPatch(Body):
+    min_guardians: int | None = None
+    rekey_seconds: int | None = None
+    idle_seconds: int | None = None
+
+
+class RealmPatch(Body):
+    """A setting of null takes its default."""
+
+    name: Label | None = None
+    settings: RealmSettingsPatch | None = None
+
+
+def _host(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    if not usable(address):
+        raise ValueError("loopback, link-local, multicast, reserved and mapped addresses are no host's")
+    return address
+
+
+_DOMAIN = rf"^{DOMAIN_PATTERN}$"
+Suffix = Annotated[str, Field(max_length=RECORD_MAX, pattern=_DOMAIN)]
+RecordName = Annotated[str, Field(max_length=RECORD_MAX, pattern=_DOMAIN)]
+Host = Annotated[IPv4Address | IPv6Address, AfterValidator(_host)]
+Hosts = Annotated[list[Host], Field(min_length=1, max_length=ADDRESSES_MAX)]
+
+
+class RealmDns(Body):
+    """Every node has the name `<name>.<suffix>`. `suffix` null is `<realm>.internal`; `records` are further names under
+    it, by their part before the suffix."""
+
+    suffix: Suffix | None = None
+    records: Annotated[dict[RecordName, Hosts], Field(max_length=RECORDS_MAX)] = Field(default_factory=dict)
 
 
 class RealmCreate(Body):

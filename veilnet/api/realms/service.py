@@ -10,11 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from veilnet.api.errors import Conflict, NotFound
 from veilnet.api.ids import new_id
 from veilnet.api.platform.call import Call
+from veilnet.api.platform.merge_patch import patched
 from veilnet.api.platform.roles import RealmIds
 from veilnet.api.realms.models import Realm
 from veilnet.api.realms.repository import RealmRepository
-from veilnet.api.realms.schemas import RealmCreate, RealmOut, RealmSettings
+from veilnet.api.realms.schemas import RealmConfig, RealmCreate, RealmDns, RealmOut, RealmPatch, RealmSettings
 from veilnet.protocol.directory import fingerprint, key_id
+from veilnet.protocol.names import Names
 
 
 async def create_realm(call: Call, body: RealmCreate) -> Realm:
@@ -60,18 +62,60 @@ async def realm_filter(call: Call, id_or_name: str | None) -> RealmIds:
     return call.realms if id_or_name is None else frozenset({(await visible_realm(call, id_or_name)).id})
 
 
+async def patch_realm(call: Call, id_or_name: str, patch: RealmPatch) -> RealmOut:
+    realm = await visible_realm(call, id_or_name)
+    call.match(realm)
+    before = realm_out(realm)
+    wanted = patched(RealmConfig, RealmConfig(name=realm.name, settings=before.settings), patch)
+    if wanted.name != realm.name and await RealmRepository(call.session).find(wanted.name) is not None:
+        raise Conflict("name-taken", f"a realm {wanted.name} exists")
+    for name, value in {"name": wanted.name, **wanted.settings.model_dump()}.items():
+        setattr(realm, name, value)
+    await _changed(call, realm)
+    after = realm_out(realm)
+    call.audit(realm.id, realm.id, before, after)
+    call.emit("realm.changed", realm.id, realm.id, {"name": realm.name})
+    return after
+
+
+async def _changed(call: Call, realm: Realm) -> None:
+    await call.session.flush()
+    await RealmRepository(call.session).bump(realm.id)
+    call.show(realm)
+
+
 async def replace_settings(call: Call, id_or_name: str, body: RealmSettings) -> RealmSettings:
     realm = await visible_realm(call, id_or_name)
     call.match(realm)
     before = settings_of(realm)
     for name, value in body.model_dump().items():
         setattr(realm, name, value)
-    await call.session.flush()
-    await RealmRepository(call.session).bump(realm.id)
-    call.show(realm)
+    await _changed(call, realm)
     call.audit(realm.id, realm.id, before, body)
     call.emit("realm.settings_changed", realm.id, realm.id, body.model_dump())
     return body
+
+
+async def replace_dns(call: Call, id_or_name: str, body: RealmDns) -> RealmDns:
+    realm = await visible_realm(call, id_or_name)
+    call.match(realm)
+    before = dns_of(realm)
+    realm.dns = body.model_dump(mode="json")
+    await _changed(call, realm)
+    call.audit(realm.id, realm.id, before, body)
+    call.emit("realm.dns_changed", realm.id, realm.id, {"records": len(body.records)})
+    return body
+
+
+def dns_of(realm: Realm) -> RealmDns:
+    return RealmDns.model_validate(realm.dns)
+
+
+def names_of(realm: Realm) -> Names:
+    """As nodes are told."""
+    dns = dns_of(realm)
+    records = {name: tuple(addresses) for name, addresses in dns.records.items()}
+    return Names(dns.suffix or f"{realm.name}.internal", records)
 
 
 def settings_of(realm: Realm) -> RealmSettings:

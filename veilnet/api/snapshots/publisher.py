@@ -23,7 +23,7 @@ from veilnet.api.nodes.repository import NodeRepository
 from veilnet.api.policies.repository import PolicyRepository
 from veilnet.api.realms.models import Realm
 from veilnet.api.realms.repository import RealmRepository
-from veilnet.api.realms.service import get_realm
+from veilnet.api.realms.service import get_realm, names_of
 from veilnet.api.rotation.authority import Authority, authority
 from veilnet.api.snapshots.certificates import is_due, issue_certificate, renew_at
 from veilnet.api.snapshots.index import Facts
@@ -191,6 +191,7 @@ class _Batch:
             chain=ca.chain,
             retired=ca.retired,
             floor=floor,
+            names=names_of(realm),
         )
         if held is None:
             held = DirectoryHead(realm_id=realm.id, policy={}, policy_version=realm.revision)
