@@ -132,6 +132,8 @@ async def test_what_is_never_behind_a_node_is_refused(master: Master, prefix: st
 async def test_host_bits_guardians_and_too_many_are_refused(master: Master) -> None:
     nodes = await confluxes(master, "a")
     await propose(master, nodes["a"], "192.168.7.1/24", status=422)
+    refused = await add(master, nodes["a"], "10.0.0.1/8", status=422)
+    assert {error["pointer"] for error in refused["errors"]} == {"/prefix"}
     guardian = await master.enrol("g")
     assert (await propose(master, guardian, LAN, status=409))["code"] == "not-a-conflux"
     many = [f"172.16.{n}.0/24" for n in range(NETWORKS_MAX + 1)]

@@ -174,7 +174,7 @@ def test_what_the_master_refuses_is_said(run: Run, served: Served, tmp_path: Pat
 def test_files_that_are_wrong(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "f.yml"
     file.write_text("realm: lab\nlinks: [[a, b]]\n")
-    assert f"{file}:2: links[0][0]" in run("plan", "-f", str(file), code=2).err
+    assert f"{file}:2: links[0][0]" in run("plan", "-f", str(file), code=1).err
     file.write_bytes(b"\xff")
     assert "UTF-8" in run("apply", "-f", str(file), code=2).err
     assert "No such file" in run("destroy", "-f", str(tmp_path / "no"), code=2).err

@@ -285,6 +285,10 @@ def _install_database_handlers(app: FastAPI) -> None:
 
 
 def _pointer(location: Sequence[Any]) -> str:
-    """JSON pointer (RFC 6901) into the body, or `query/limit` and the like."""
-    parts = [str(part).replace("~", "~0").replace("/", "~1") for part in location]
+    """JSON pointer (RFC 6901) into the body, or `query/limit` and the like.
+
+    Without what Pydantic adds of its own: the validators of a union's branches, which have brackets.
+    """
+    words = [str(part) for part in location if "[" not in str(part)]
+    parts = [word.replace("~", "~0").replace("/", "~1") for word in words]
     return "/" + "/".join(parts[1:]) if parts and parts[0] == "body" else "/".join(parts)

@@ -79,7 +79,8 @@ def load_settings(state_dir: Path) -> MasterSettings:
     try:
         return MasterSettings.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
-        raise SetupError(f"{path} does not exist: run `veilnet master init --state-dir {state_dir}` first") from error
+        what = f"{path} does not exist: name the Master's directory with --state-dir, or make one"
+        raise SetupError(f"{what} with `veilnet master init`") from error
     except PermissionError as error:
         raise SetupError(f"{path} is not readable by this user: run as the user that ran `master init`") from error
     except ValidationError as error:

@@ -78,7 +78,11 @@ def _wait_for_answer(instance: str, process: subprocess.Popen[bytes], log: Path,
             _exchange(instance, {"command": "status"}, 1.0)
             return
         time.sleep(0.05)
-    fail(f"the key daemon did not answer within {START_TIMEOUT:.0f} s", f"its log: {log}", Exit.UNREACHABLE)
+    fail(
+        f"the key daemon did not answer within {START_TIMEOUT:.0f} s",
+        f"its log: {log}; where a start takes longer, set VEILNET_START_TIMEOUT",
+        Exit.UNREACHABLE,
+    )
 
 
 def ask(instance: str, request: dict[str, Any], timeout: float = 10.0) -> dict[str, Any]:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -11,7 +13,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from veilnet.cli.admin import AdminToken, AsJson, connect
-from veilnet.cli.output import Exit, fail, print_json, print_plain, say
+from veilnet.cli.output import CliError, Exit, fail, print_json, print_plain, say
 from veilnet.client.transport import Unreachable
 from veilnet.fleet import actual, model
 from veilnet.fleet import apply as carrying_out
@@ -31,8 +33,9 @@ TokensDir = Annotated[Path | None, typer.Option("--tokens-dir", help="Where each
 
 def plan(file: File, prune: Prune = False, admin_token: AdminToken = None, as_json: AsJson = False) -> None:
     """Show what `apply` would do. Exit code 0: nothing, 2: something, 1: it can't be done."""
-    fleet = _read(file)
-    found = make_plan(fleet, actual.read_actual(connect(admin_token), fleet.realm), prune=prune)
+    with _never_changes():
+        fleet = _read(file)
+        found = make_plan(fleet, actual.read_actual(connect(admin_token), fleet.realm), prune=prune)
     if as_json:
         print_json(asdict(found))
     else:
@@ -86,6 +89,15 @@ def _for_nodes(names: tuple[str, ...], sentence: str) -> list[str]:
         return []
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return [sentence.format(", ".join(names[:NAMED]) + more)]
+
+
+@contextmanager
+def _never_changes() -> Iterator[None]:
+    """A failure must not leave with the exit code that means changes: a script would go on to apply."""
+    try:
+        yield
+    except CliError as error:
+        raise CliError(str(error), error.remedy, Exit.FAILED if int(error.code) == CHANGES else error.code) from error
 
 
 def _read(file: Path) -> model.Fleet:
