@@ -30,7 +30,7 @@ from veilnet.protocol.enrolment import EnrolmentClaim, sign_claim
 
 START = 1_800_000_000
 _PLENTY = Rate(per_second=1e6, burst=1_000_000)
-UNLIMITED = RateSettings(read=_PLENTY, write=_PLENTY, anonymous=_PLENTY, login=_PLENTY)
+UNLIMITED = RateSettings(read=_PLENTY, write=_PLENTY, anonymous=_PLENTY, login=_PLENTY, networks=_PLENTY)
 ADDRESS = IPv4Address("192.0.2.7")
 
 

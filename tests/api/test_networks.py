@@ -10,13 +10,15 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.api.conftest import START, Master, node_headers
 from tests.api.test_channel import Running
 from tests.api.test_policies import confluxes
 from tests.patience import PATIENCE
-from veilnet.keyd.advertise import advertise, advertised
+from veilnet.api.platform.rate_limit import Rate, RateLimiter
+from veilnet.keyd.advertise import Proposal, advertise, advertised
 from veilnet.keyd.node import MasterClient, NodeFiles, enrol
 from veilnet.protocol.documents import NETWORKS_MAX
 from veilnet.protocol.replica import Replica
@@ -205,3 +207,37 @@ async def test_a_refused_proposal_keeps_nothing_else_from_working(running: Runni
     await enrol(files, await running.token(roles=["conflux"]), "one", ())
     advertise(files, [ip_network("127.0.0.0/8")])
     await contact(files, lambda client: client.refused == {"NodeError": 1})
+
+
+async def test_proposals_have_a_rate_of_their_own(master: Master) -> None:
+    """What it refuses is not written, and neither other nodes nor other requests of the node wait for it."""
+    nodes = await confluxes(master, "a", "b")
+    rates = master.context.settings.rates.model_copy(update={"networks": Rate(per_second=0.01, burst=2)})
+    object.__setattr__(master.context, "limiter", RateLimiter(rates))
+    for _ in range(2):
+        await propose(master, nodes["a"], LAN)
+    body, headers = {"prefixes": ["192.168.8.0/24"]}, node_headers(nodes["a"])
+    refused = await master.client.put("/api/v1/node/networks", json=body, headers=headers)
+    assert (refused.status_code, refused.json()["code"]) == (429, "rate-limited")
+    assert 1 <= int(refused.headers["retry-after"]) <= 100
+    assert [row["prefix"] for row in await listed(master)] == [LAN]
+    await master.request("GET", "/node/snapshot", headers=headers)
+    await propose(master, nodes["b"], "192.168.9.0/24")
+
+
+async def test_a_node_waits_as_long_as_the_master_says(tmp_path: Path) -> None:
+    now = 1000.0
+    answers = [httpx.Response(429, headers={"Retry-After": "30"}), httpx.Response(503), httpx.Response(200)]
+    files = NodeFiles(tmp_path)
+    advertise(files, [ip_network(LAN)])
+    proposal = Proposal(files, lambda: now)
+    async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: answers.pop(0))) as client:
+        for wait in (30, 10):
+            assert proposal
+            assert await proposal.send(client, "https://master.example", {}) is None
+            now += wait - 1
+            assert not proposal
+            now += 1
+        await proposal.send(client, "https://master.example", {})
+    assert not proposal
+    assert not answers

@@ -259,6 +259,7 @@ class MasterClient:
                 if self._message(await _receive(socket)) and self._begun():
                     yield self._directory()
                 await self._upload()
+                await self._propose()
 
     def _message(self, text: str | bytes) -> bool:
         """Take one message; whether the directory may be another one now. Raises Resync."""

@@ -70,7 +70,7 @@ async def reject_advertised_network(network_id: str, call: CallDep) -> NetworkOu
     return await service.reject_network(call, network_id)
 
 
-@own_routes.put("/networks", "put_networks", conditional=False)
+@own_routes.put("/networks", "put_networks", conditional=False, rate="networks")
 async def put_networks(body: NodeNetworks, call: CallDep) -> NodeNetworksOut:
     """What the node is a gateway for. An administrator approves it."""
     return await service.propose(call, body)

@@ -3,10 +3,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from veilnet.api.platform.access import Rule
 from veilnet.api.platform.deprecation import Deprecation
+from veilnet.api.schemas import Problem
+
+TOO_MANY: Final[dict[int | str, dict[str, Any]]] = {
+    429: {
+        "model": Problem,
+        "description": "Too many of these: the caller has a bucket for this operation alone",
+        "content": {"application/problem+json": {}},
+        "headers": {
+            "Retry-After": {"description": "Seconds to wait", "required": True, "schema": {"type": "integer"}},
+        },
+    }
+}
 
 
 def _header(name: str, description: str, *, required: bool = False) -> dict[str, Any]:

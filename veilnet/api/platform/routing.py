@@ -30,7 +30,7 @@ from veilnet.api.platform.body import check_body, check_text
 from veilnet.api.platform.call import Call
 from veilnet.api.platform.deprecation import Deprecation, announcing
 from veilnet.api.platform.fields import read_fields, select_fields, selectable
-from veilnet.api.platform.openapi import extra
+from veilnet.api.platform.openapi import TOO_MANY, extra
 from veilnet.api.platform.preconditions import etag, none_match, require_if_match
 from veilnet.api.platform.principal import Principal
 from veilnet.api.platform.roles import RealmIds, Resource, Verb
@@ -85,6 +85,12 @@ class PlatformRoute(APIRoute):
         return bool(getattr(self.endpoint, "veil_grouped", False))
 
     @property
+    def rate(self) -> str | None:
+        """Rate bucket of its own, beside those that every request takes from."""
+        found: str | None = getattr(self.endpoint, "veil_rate", None)
+        return found
+
+    @property
     def conditional(self) -> bool:
         """Whether it needs If-Match."""
         return bool(getattr(self.endpoint, "veil_conditional", False))
@@ -128,6 +134,7 @@ class Routes:
         conditional: bool | None = None,
         before: Before | None = None,
         grouped: bool = False,
+        rate: str | None = None,
         deprecated: Deprecation | None = None,
         **options: Any,
     ) -> Callable[[F_], F_]:
@@ -141,7 +148,10 @@ class Routes:
                 veil_before=before,
                 veil_deprecation=deprecated,
                 veil_grouped=grouped,
+                veil_rate=rate,
             )
+            if rate is not None:
+                options["responses"] = {**TOO_MANY, **options.get("responses", {})}
             answer = selectable(get_type_hints(endpoint).get("return")) if method == "GET" else None
             self.router.add_api_route(
                 path,
@@ -169,7 +179,7 @@ class Pipeline:
         self._operation_id = route.operation_id or route.name
         self._method = next(iter(route.methods or ()))
         self._writes = self._method != "GET"
-        self._grouped = route.grouped
+        self._grouped, self._rate = route.grouped, route.rate
         self._fields = selectable(route.response_model) if not self._writes else frozenset()
         self._query = {field.alias for field in get_flat_params(route.dependant)} - route.param_convertors.keys()
 
@@ -177,6 +187,8 @@ class Pipeline:
         context: Context = request.app.state.context
         principal = await identify(context, request, self._rule, writes=self._writes)
         realms = authorise(principal, self._rule)
+        if self._rate is not None:
+            context.limiter.take(self._rate, principal.id)
         self._check_query(request)
         if self._conditional:
             require_if_match(request.headers.get("if-match"))
