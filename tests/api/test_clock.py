@@ -9,7 +9,12 @@ import pytest
 
 from tests.api.conftest import START, Identity, Master, node_headers
 from tests.api.test_snapshot_route import replica_of
+from veilnet.api.app import create_app
 from veilnet.api.clock import ACCEPT, JUMP_MAX, WatchedClock, clock_fault
+from veilnet.api.errors import ClockSuspect
+from veilnet.api.retention.service import take_turn
+from veilnet.api.snapshots.publisher import publish
+from veilnet.api.upkeep.service import Upkeep
 from veilnet.protocol.envelope import read_envelope, strict_json
 
 
@@ -63,6 +68,53 @@ def test_accepting_a_clock_excuses_no_jump(time: Time, watched: WatchedClock, mo
     monkeypatch.setenv(ACCEPT, "1")
     time.pass_by(1, drift=-JUMP_MAX - 1)
     assert "jumped back" in clock_fault(watched, START)
+
+
+DAYS = 86400
+
+
+@pytest.mark.parametrize(
+    ("signed_at", "written_at", "says"),
+    [
+        (0, 0, ""),
+        (START, START, ""),
+        (START + JUMP_MAX + 1, 0, "301 s behind what it has signed"),
+        (START - 60 * DAYS, START - 60 * DAYS, ""),
+        (START - 61 * DAYS, START - 61 * DAYS, "61 days after its last change"),
+        (START - 61 * DAYS, START - 5, ""),
+        (START - 5, START - 61 * DAYS, ""),
+    ],
+)
+def test_a_start_is_compared_with_the_database(
+    watched: WatchedClock, monkeypatch: pytest.MonkeyPatch, signed_at: int, written_at: int, says: str
+) -> None:
+    monkeypatch.delenv(ACCEPT, raising=False)
+    watched.compare(signed_at, written_at)
+    assert says in watched.fault and bool(watched.fault) == bool(says)
+    assert clock_fault(watched, 0) == watched.fault
+    again = WatchedClock(lambda: START, lambda: 0)
+    monkeypatch.setenv(ACCEPT, "1")
+    again.compare(signed_at, written_at)
+    assert again.fault == ""
+
+
+async def test_a_master_that_starts_years_ahead_signs_and_drops_nothing(
+    master: Master, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The application as `serve` makes it, but for the time."""
+    monkeypatch.delenv(ACCEPT, raising=False)
+    await master.realm()
+    await master.enrol("one")
+    settings, ahead = master.context.settings, START + 800 * DAYS
+    app = create_app(settings, clock=WatchedClock(lambda: ahead, lambda: 0))
+    async with app.router.lifespan_context(app):
+        context = app.state.context
+        assert "days after its last change" in context.clock.fault
+        assert await take_turn(context) is None
+        await Upkeep(context, 0).turn()
+        with pytest.raises(ClockSuspect, match="days after its last change"):
+            await publish(context, (await master.request("GET", "/realms/lab"))["id"])
+    assert (await master.request("GET", "/audit-events"))["items"]
 
 
 def times(body: Any) -> list[int]:

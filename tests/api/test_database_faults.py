@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +17,7 @@ from sqlalchemy import event
 
 from tests.api.conftest import Database, Master
 from tests.api.postgres import Cluster
+from veilnet.api.db import write_session
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 """A database that is taken away leaves its drivers' sockets open until they are collected, which is done here."""
@@ -86,6 +89,56 @@ async def test_a_database_that_somebody_holds_locked(
         await refused(master, "POST", "/realms", json={"name": "during"})
         other.execute("ROLLBACK")
     await master.realm("after")
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+async def test_writers_that_queue_behind_a_lock_are_told_together(
+    master: Master, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one after the other, each after the time that it has waited for the lock itself; reading goes on."""
+    await master.realm("before")
+    monkeypatch.setattr("veilnet.api.sqlite.BUSY_MS", 500)
+    on_every_connection(master, "busy_timeout=500")
+    with closing(sqlite3.connect(tmp_path / "master.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        writers = [refused(master, "POST", "/realms", json={"name": f"during-{number}"}) for number in range(20)]
+        _, listed = await asyncio.gather(asyncio.gather(*writers), master.request("GET", "/realms"))
+        assert time.monotonic() - began < 20 * 0.5 / 2
+        other.execute("ROLLBACK")
+    assert [realm["name"] for realm in listed["items"]] == ["before"]
+    await master.realm("after")
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+async def test_a_queue_that_moves_may_be_long(master: Master, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty writers take longer than one may wait, and all get through."""
+    monkeypatch.setattr("veilnet.api.sqlite.BUSY_MS", 200)
+
+    async def write() -> None:
+        async with write_session(master.context.engine, master.context.hub):
+            await asyncio.sleep(0.02)
+
+    began = time.monotonic()
+    await asyncio.gather(*(write() for _ in range(40)))
+    assert time.monotonic() - began > 0.2
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+async def test_a_writer_that_gives_up_leaves_the_queue(master: Master) -> None:
+    engine, hub = master.context.engine, master.context.hub
+
+    async def write() -> None:
+        async with write_session(engine, hub):
+            pass
+
+    async with write_session(engine, hub):
+        waiting = [asyncio.create_task(write()) for _ in range(3)]
+        await asyncio.sleep(0)
+        waiting[1].cancel()
+    done = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(found) for found in done] == [type(None), asyncio.CancelledError, type(None)]
+    await asyncio.wait_for(write(), 60)
 
 
 async def test_a_database_without_a_table(master: Master, database: Database) -> None:

@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any, Final
 
+import structlog
 from fastapi import APIRouter, FastAPI
+from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.routing import BaseRoute
 
 from veilnet.api.access.endpoints import own_routes as whoami
@@ -17,11 +19,12 @@ from veilnet.api.accounts.endpoints import group_routes as groups
 from veilnet.api.accounts.endpoints import service_account_routes as service_accounts
 from veilnet.api.accounts.endpoints import user_routes as users
 from veilnet.api.audit.endpoints import routes as audit
+from veilnet.api.audit.repository import AuditRepository
 from veilnet.api.body_limit import BodyLimit
 from veilnet.api.ca import CaStore
 from veilnet.api.clock import WatchedClock
 from veilnet.api.context import Context
-from veilnet.api.db import make_engine
+from veilnet.api.db import make_engine, read_session
 from veilnet.api.enrolment.endpoints import routes as enrolment
 from veilnet.api.errors import install_handlers
 from veilnet.api.events.endpoints import routes as events
@@ -52,6 +55,7 @@ from veilnet.api.sealing import Sealer
 from veilnet.api.settings import MasterSettings
 from veilnet.api.snapshots.endpoints import router as snapshots
 from veilnet.api.snapshots.feed import Feeds
+from veilnet.api.snapshots.repository import DirectoryRepository
 from veilnet.api.storage.upgrade import bring_up_to_date
 from veilnet.api.tokens.endpoints import routes as tokens
 from veilnet.api.topology.endpoints import routes as topology
@@ -59,6 +63,7 @@ from veilnet.api.upkeep.service import upkeep
 from veilnet.api.webhooks.endpoints import routes as webhooks
 from veilnet.api.webhooks.sender import sending
 
+_log: Any = structlog.get_logger("veilnet.api")
 BODY_MAX: Final = 1024 * 1024
 _PROBLEM: Final[dict[str, Any]] = {"model": Problem, "content": {"application/problem+json": {}}}
 
@@ -92,6 +97,15 @@ _ROUTES: Final = (
 )
 
 
+async def _look_at_the_clock(engine: AsyncEngine, clock: Callable[[], int]) -> None:
+    if isinstance(clock, WatchedClock):
+        async with read_session(engine) as session:
+            signed_at, change = await DirectoryRepository(session).last_signed(), await AuditRepository(session).last()
+        clock.compare(signed_at, change.created_at if change is not None else 0)
+        if fault := clock.fault:
+            _log.error("clock", detail=fault)
+
+
 @cache
 def _api_routes() -> list[BaseRoute]:
     """Made once, for they know nothing of an application and FastAPI takes 0.1 s to bring them under a prefix."""
@@ -114,6 +128,7 @@ def create_app(settings: MasterSettings, clock: Callable[[], int] | None = None)
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
             await bring_up_to_date(engine, settings.backups_dir)
+            await _look_at_the_clock(engine, clock)
             async with (
                 listening(engine, context.hub),
                 context.operations.running(),

@@ -2,7 +2,8 @@
 """The Master's clock, watched: what it signs must not carry a time that is wrong.
 
 A jump against the monotonic clock makes it suspect until it jumps back or the Master is started again. A start at a
-time before what was signed last is suspect too, unless the operator says that the clock is right now (`ACCEPT`).
+time before what was signed last, or long after anything was written, is suspect too, unless the operator says that the
+clock is right now (`ACCEPT`): retention and upkeep drop what a time far ahead makes old, and that does not come back.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Final
 
 JUMP_MAX: Final = 300
 """Seconds: as much as clocks of nodes may differ (RA1)."""
+AWAY_MAX: Final = 60 * 86400
+"""Seconds for which a Master may be away before its clock is asked about. Its nodes' certificates ended long before."""
 ACCEPT: Final = "VEILNET_ACCEPT_CLOCK"
 
 
@@ -23,12 +26,24 @@ class WatchedClock:
     def __init__(self, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._wall, self._monotonic = wall, monotonic
         self._offset = wall() - monotonic()
+        self._at_start = ""
 
     def __call__(self) -> int:
         return int(self._wall())
 
+    def compare(self, signed_at: int, written_at: int) -> None:
+        """At the start, with the latest times that the database knows of a signature and of any change; 0 is none."""
+        now, latest = self(), max(signed_at, written_at)
+        self._at_start = _behind(now, signed_at)
+        if latest and now - latest > AWAY_MAX and not _accepted():
+            away = (now - latest) // 86400
+            remedy = f"set it, or start the Master with {ACCEPT}=1 if it is right and the Master was away for so long"
+            self._at_start = f"clock-suspect: the Master's clock is {away} days after its last change; {remedy}"
+
     @property
     def fault(self) -> str:
+        if self._at_start:
+            return self._at_start
         jump = self._wall() - self._monotonic() - self._offset
         if abs(jump) <= JUMP_MAX:
             # what NTP corrects little by little is no jump
@@ -42,11 +57,15 @@ def clock_fault(clock: Callable[[], int], signed_at: int) -> str:
     """Why nothing may be signed now, or nothing. `signed_at` is the time of the last signature."""
     if isinstance(clock, WatchedClock) and (fault := clock.fault):
         return fault
-    behind = signed_at - clock()
-    if behind > JUMP_MAX and not _accepted():
-        remedy = f"set it, or start the Master with {ACCEPT}=1 if it is right now and was wrong then"
-        return f"clock-suspect: the Master's clock is {behind} s behind what it has signed; {remedy}"
-    return ""
+    return _behind(clock(), signed_at)
+
+
+def _behind(now: int, signed_at: int) -> str:
+    behind = signed_at - now
+    if behind <= JUMP_MAX or _accepted():
+        return ""
+    remedy = f"set it, or start the Master with {ACCEPT}=1 if it is right now and was wrong then"
+    return f"clock-suspect: the Master's clock is {behind} s behind what it has signed; {remedy}"
 
 
 def signed_in_a_future_that_was_none(clock: Callable[[], int], signed_at: int) -> bool:

@@ -14,6 +14,7 @@ deadlock.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from copy import copy
@@ -22,12 +23,13 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import BigInteger, Connection, MetaData, Select, event, func, select, tuple_
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import TimeoutError as PatienceEnded
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
+from veilnet.api import sqlite
 from veilnet.api.hub import Hub
 from veilnet.api.postgres import postgres_engine
-from veilnet.api.sqlite import BUSY_MS, Driver
 
 NAMING: Final = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -81,7 +83,7 @@ def make_engine(url: str) -> AsyncEngine:
     if found.get_backend_name() == "postgresql":
         return postgres_engine(found)
     # hidden: bound values would reach the log with an error
-    engine = create_async_engine(found, module=Driver(), hide_parameters=True)
+    engine = create_async_engine(found, module=sqlite.Driver(), hide_parameters=True)
     event.listen(engine.sync_engine, "connect", _sqlite_connect)
     event.listen(engine.sync_engine, "begin", _sqlite_begin)
     return engine
@@ -91,7 +93,7 @@ def _sqlite_connect(connection: Any, _: object) -> None:
     connection.isolation_level = None  # the driver must not begin transactions by itself
     cursor = connection.cursor()
     synchronous = f"synchronous={_SQLITE_SYNCHRONOUS}"
-    for pragma in ("journal_mode=WAL", "foreign_keys=ON", synchronous, f"busy_timeout={BUSY_MS}"):
+    for pragma in ("journal_mode=WAL", "foreign_keys=ON", synchronous, f"busy_timeout={sqlite.BUSY_MS}"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
@@ -110,12 +112,44 @@ async def read_session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
         yield session
 
 
+class _Turn:
+    """SQLite takes one writer at a time and lets the others poll, some of them past busy_timeout: they queue here.
+
+    Raises sqlalchemy.exc.TimeoutError when nobody has written for as long as they would poll: then another process
+    holds the database. While the queue moves, it may be as long as it is.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._moved_at = asyncio.Lock(), 0.0
+
+    @asynccontextmanager
+    async def __call__(self) -> AsyncIterator[None]:
+        await self._wait(sqlite.BUSY_MS / 1000)
+        try:
+            yield
+            self._moved_at = time.monotonic()
+        finally:
+            self._lock.release()
+
+    async def _wait(self, patience: float) -> None:
+        began, getting = time.monotonic(), asyncio.ensure_future(self._lock.acquire())
+        try:
+            while not getting.done():
+                left = max(began, self._moved_at) + patience - time.monotonic()
+                if left <= 0:
+                    raise PatienceEnded(f"nobody could write for {patience:g} s: another process holds the database")
+                await asyncio.wait({getting}, timeout=left)
+        except BaseException:
+            if not getting.cancel() and not getting.cancelled():
+                self._lock.release()  # it came in the same moment
+            raise
+
+
 def _turn(engine: AsyncEngine) -> AbstractAsyncContextManager[None]:
-    """SQLite takes one writer at a time and lets the others poll, some of them past busy_timeout: they queue here."""
-    return _turns.setdefault(engine, asyncio.Lock()) if engine.dialect.name == "sqlite" else nullcontext()
+    return _turns.setdefault(engine, _Turn())() if engine.dialect.name == "sqlite" else nullcontext()
 
 
-_turns: WeakKeyDictionary[AsyncEngine, asyncio.Lock] = WeakKeyDictionary()
+_turns: WeakKeyDictionary[AsyncEngine, _Turn] = WeakKeyDictionary()
 
 
 @asynccontextmanager

@@ -111,6 +111,10 @@ class DirectoryRepository:
     async def head(self, realm_id: str) -> DirectoryHead | None:
         return await self.session.get(DirectoryHead, realm_id)
 
+    async def last_signed(self) -> int:
+        """The latest time under which anything of any realm was signed; 0: nothing was."""
+        return await self.session.scalar(select(func.max(DirectoryHead.signed_at))) or 0
+
     def add(self, row: DirectoryRecord | DirectoryHead) -> None:
         self.session.add(row)
 
