@@ -24,7 +24,7 @@ import pytest
 
 from tests.lab import wire_view
 from tests.lab.conftest import running
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, wait_for
 from tests.protocol.uniformity import MIN_DATAGRAMS, assert_uniform, suspicious
 from veilnet.contract import HS_LEN, REASON_CLASS
 from veilnet.lab import measure
@@ -72,6 +72,12 @@ def recording(fleet: Fleet, path: Path) -> Iterator[None]:
             tcpdump.communicate(timeout=PATIENCE)
 
 
+def rekeyed(fleet: Fleet) -> int:
+    """Lowest epoch of c1's links and streams."""
+    status = fleet.status("c1")
+    return min(row["epoch"] for row in (*status["links"], *status["streams"]))
+
+
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     folder = tmp_path_factory.mktemp("watched")
@@ -81,11 +87,10 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         fleet.admin("realm", "settings", REALM, "--rekey-seconds", "2")
         with recording(fleet, folder / "all.pcap"):
             measure.first_packet_ms(fleet.lab, "c1", address)
-            with measure.counted_flow(fleet.lab, "c1", "c2", address, rate=FLOW_RATE, seconds=FLOW_SECONDS) as flow:
-                pass
-            status = fleet.status("c1")
+            with measure.counted_flow(fleet.lab, "c1", "c2", address, rate=FLOW_RATE) as flow:
+                time.sleep(FLOW_SECONDS)
+                wait_for(lambda: rekeyed(fleet) >= 2, what="the recording has no rekeys")
         assert flow["received"] == flow["sent"]
-        assert min(row["epoch"] for row in (*status["links"], *status["streams"])) >= 2, "rekeys are in the recording"
         fleet.admin("realm", "settings", REALM, "--rekey-seconds", "120")
         time.sleep(1)
         yield Watched(fleet, wire_view.payloads(folder / "all.pcap"))

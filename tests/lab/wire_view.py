@@ -21,7 +21,10 @@ from typing import Any
 
 ETH_P_ALL = 3
 ETH_P_IP = 0x0800
-SETTLE = 0.5  # seconds of silence after which no answer is outstanding
+SETTLE = 0.5  # seconds of silence after which nothing more comes, where each datagram has its answer
+OUTSTANDING = 5.0  # the same where answers are missing: the target may have had no CPU
+ON_THEIR_WAY = 128  # unanswered datagrams at a time: half of what the ring of a veth holds
+PACE = 0.05  # seconds to wait for answers before the next 16 datagrams go out all the same
 
 
 def checksum(data: bytes) -> int:
@@ -66,14 +69,22 @@ def run(device: str, job: dict[str, Any]) -> dict[str, int]:
         for count, payload in enumerate(job["payloads"]):
             line.send(datagram(job, bytes.fromhex(payload)))
             if count % 16 == 15:
-                time.sleep(0.0005)  # the target shares our processor
-                drain(line, job, answers)
+                keep_pace(line, job, answers, count - ON_THEIR_WAY)
         last = time.monotonic()
-        while time.monotonic() - last < SETTLE:
+        while time.monotonic() - last < (SETTLE if answers.total() >= len(job["payloads"]) else OUTSTANDING):
             if drain(line, job, answers):
                 last = time.monotonic()
             time.sleep(0.01)
     return dict(answers)
+
+
+def keep_pace(line: socket.socket, job: dict[str, Any], answers: Counter[str], wanted: int) -> None:
+    """Until so many answers are there: the target shares our processor. Not for long, as it need not answer."""
+    until = time.monotonic() + PACE
+    drain(line, job, answers)
+    while answers.total() < wanted and time.monotonic() < until:
+        time.sleep(0.0005)
+        drain(line, job, answers)
 
 
 def drain(line: socket.socket, job: dict[str, Any], answers: Counter[str]) -> int:
