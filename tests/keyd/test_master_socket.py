@@ -26,13 +26,13 @@ def mark_of(made: socket.socket) -> int:
 @contextmanager
 def listening() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(5)
+        server.settimeout(60)
         yield server
 
 
 def test_the_channel_s_socket() -> None:
     with listening() as server:
-        made = asyncio.run(master_socket.connected(f"https://127.0.0.1:{server.getsockname()[1]}", MARK, 5))
+        made = asyncio.run(master_socket.connected(f"https://127.0.0.1:{server.getsockname()[1]}", MARK, 60))
         assert made is not None
         with made, server.accept()[0]:
             assert mark_of(made) == MARK
@@ -45,7 +45,7 @@ def test_without_a_mark_others_make_it() -> None:
 def test_a_name_s_addresses_are_tried_in_turn() -> None:
     """`localhost` has ::1 first on most hosts; the server has 127.0.0.1 only."""
     with listening() as server:
-        made = asyncio.run(master_socket.connected(f"http://localhost:{server.getsockname()[1]}", MARK, 5))
+        made = asyncio.run(master_socket.connected(f"http://localhost:{server.getsockname()[1]}", MARK, 60))
         assert made is not None
         made.close()
 
@@ -54,7 +54,7 @@ def test_nobody_there() -> None:
     with listening() as server:
         port = server.getsockname()[1]
     with pytest.raises(ConnectionRefusedError):
-        asyncio.run(master_socket.connected(f"http://127.0.0.1:{port}", MARK, 5))
+        asyncio.run(master_socket.connected(f"http://127.0.0.1:{port}", MARK, 60))
 
 
 def test_single_requests() -> None:
@@ -63,7 +63,7 @@ def test_single_requests() -> None:
 
     async def request(port: int) -> int:
         async with (
-            master_socket.client(ssl.create_default_context(), MARK, 5) as client,
+            master_socket.client(ssl.create_default_context(), MARK, 60) as client,
             client.stream("GET", f"http://127.0.0.1:{port}/") as response,
         ):
             stream = response.extensions["network_stream"]

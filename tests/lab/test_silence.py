@@ -75,7 +75,7 @@ def recording(fleet: Fleet, path: Path) -> Iterator[None]:
 def rekeyed(fleet: Fleet) -> int:
     """Lowest epoch of c1's links and streams."""
     status = fleet.status("c1")
-    return min(row["epoch"] for row in (*status["links"], *status["streams"]))
+    return min(int(row["epoch"]) for row in (*status["links"], *status["streams"]))
 
 
 @pytest.fixture(scope="module")
