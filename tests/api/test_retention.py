@@ -25,10 +25,11 @@ from veilnet.api.models import Base
 from veilnet.api.outbox.models import OutboxEvent
 from veilnet.api.retention.models import Job
 from veilnet.api.retention.service import BATCH, JOB, take_turn
-from veilnet.api.retention.settings import DAY, RetentionSettings
+from veilnet.api.retention.settings import RetentionSettings
 from veilnet.api.snapshots.feed import Feed
 from veilnet.api.snapshots.models import DirectoryRecord
 from veilnet.api.storage.doctor import examine
+from veilnet.api.times import DAY
 from veilnet.api.webhooks.sender import GIVE_UP_SECONDS
 
 

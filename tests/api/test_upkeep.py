@@ -19,7 +19,7 @@ from veilnet.api.context import Context
 from veilnet.api.db import read_session, write_session
 from veilnet.api.nodes.repository import NodeRepository
 from veilnet.api.outbox.repository import OutboxRepository
-from veilnet.api.settings import DAY
+from veilnet.api.times import DAY
 from veilnet.api.tls import make_certificate
 from veilnet.api.upkeep.notices import announce
 from veilnet.api.upkeep.service import Upkeep

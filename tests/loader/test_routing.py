@@ -15,12 +15,13 @@ from scapy.layers.inet import IP, UDP
 
 from tests.loader.conftest import own_netns
 from veilnet.loader import routing, veth
+from veilnet.loader.maps import Network
 
 pytestmark = pytest.mark.root
 INSTANCE = "routetest"
 
 
-def nets(*texts: str) -> list[routing.Network]:
+def nets(*texts: str) -> list[Network]:
     return [ip_network(text) for text in texts]
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache
 from typing import Any, Final
 
@@ -118,19 +118,14 @@ def _api_routes() -> list[BaseRoute]:
     return shared.routes
 
 
-def create_app(settings: MasterSettings, clock: Callable[[], int] | None = None) -> FastAPI:
-    """Application whose lifespan owns the database engine and brings the schema up to date."""
-    ensure_safe_logs()
-    clock = clock or WatchedClock()
-    engine = make_engine(settings.database_url)
-
+def _lifespan(context: Context, feeds: Feeds) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
-            await bring_up_to_date(engine, settings.backups_dir)
-            await _look_at_the_clock(engine, clock)
+            await bring_up_to_date(context.engine, context.settings.backups_dir)
+            await _look_at_the_clock(context.engine, context.clock)
             async with (
-                listening(engine, context.hub),
+                listening(context.engine, context.hub),
                 context.operations.running(),
                 sending(context),
                 upkeep(context),
@@ -139,22 +134,30 @@ def create_app(settings: MasterSettings, clock: Callable[[], int] | None = None)
                 try:
                     yield
                 finally:
-                    await app.state.feeds.stop()
+                    await feeds.stop()
         finally:
-            await engine.dispose()
+            await context.engine.dispose()
 
-    app = FastAPI(title="VeilNet Master", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
+    return lifespan
+
+
+def create_app(settings: MasterSettings, clock: Callable[[], int] | None = None) -> FastAPI:
+    """Application whose lifespan owns the database engine and brings the schema up to date."""
+    ensure_safe_logs()
     context = Context(
         settings,
-        engine,
+        make_engine(settings.database_url),
         CaStore(settings.realms_dir),
-        clock,
+        clock or WatchedClock(),
         RateLimiter(settings.rates),
         Sealer(settings.seal_key),
     )
     context.metrics.channels.set_function(context.hub.open_channels)
-    app.state.context = context
-    app.state.feeds = Feeds(context)
+    feeds = Feeds(context)
+    app = FastAPI(
+        title="VeilNet Master", version="1", lifespan=_lifespan(context, feeds), docs_url=None, redoc_url=None
+    )
+    app.state.context, app.state.feeds = context, feeds
     app.add_middleware(BodyLimit, limit=BODY_MAX)
     app.add_middleware(MeasureRequests, metrics=context.metrics)
     if (tracer := tracer_of_environment()) is not None:
@@ -167,6 +170,6 @@ def create_app(settings: MasterSettings, clock: Callable[[], int] | None = None)
     @app.get("/livez", include_in_schema=False)
     async def livez() -> dict[str, int]:
         """Also the Master's clock (unix seconds), for `veilnet doctor`."""
-        return {"time": clock()}
+        return {"time": context.clock()}
 
     return app

@@ -4,15 +4,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from veilnet.api.platform.rate_limit import RateSettings
 from veilnet.api.retention.settings import RetentionSettings
+from veilnet.api.times import DAY
 from veilnet.files import private_directory, write_private
-
-DAY: Final = 86400
 
 
 class SetupError(Exception):

@@ -19,9 +19,9 @@ from pyroute2 import IPRoute
 from veilnet import contract as c
 from veilnet.loader import attach, compiled, libbpf, pins, program, veth
 from veilnet.loader.attach import AttachFacts
-from veilnet.loader.maps import Maps, store
+from veilnet.loader.maps import Maps, Network, store
 from veilnet.loader.program import Program, ProgramError
-from veilnet.loader.veth import Interface, Network, VethFacts
+from veilnet.loader.veth import Interface, VethFacts
 
 GUARDIAN, CONFLUX = "guardian", "conflux"
 PROGRAMS = {

@@ -24,6 +24,7 @@ from typing import Any, Generic, TypeVar
 from veilnet import contract as c
 from veilnet.loader import libbpf
 
+Network = IPv4Network | IPv6Network
 T = TypeVar("T", bound=ctypes.Structure)
 _M64 = (1 << 64) - 1
 _MEMBARRIER_CMD_GLOBAL = 1
@@ -163,7 +164,7 @@ class LinkIndex:
         way.link = 0
 
 
-def route_key(network: IPv4Network | IPv6Network) -> c.RouteKey:
+def route_key(network: Network) -> c.RouteKey:
     """LPM key of a prefix; IPv4 as ::ffff:a.b.c.d."""
     packed, bits = network.network_address.packed, network.prefixlen
     if network.version == 4:
@@ -173,7 +174,7 @@ def route_key(network: IPv4Network | IPv6Network) -> c.RouteKey:
     return key
 
 
-def network_key(scope: int, network: IPv4Network | IPv6Network) -> c.NetworkKey:
+def network_key(scope: int, network: Network) -> c.NetworkKey:
     """LPM key of a prefix in the table of networks; `scope` as in bpf/contract.h."""
     route = route_key(network)
     key = c.NetworkKey(prefixlen=c.NETWORK_SCOPE_BITS + route.prefixlen, scope=scope)
@@ -181,7 +182,7 @@ def network_key(scope: int, network: IPv4Network | IPv6Network) -> c.NetworkKey:
     return key
 
 
-def _network(key: c.RouteKey) -> IPv4Network | IPv6Network:
+def _network(key: c.RouteKey) -> Network:
     packed = bytes(key.addr)
     if packed.startswith(_MAPPED) and key.prefixlen >= 96:
         return ip_network((IPv4Address(packed[12:]), key.prefixlen - 96))
@@ -227,13 +228,13 @@ class Maps:
 
     # ---- routes ----------------------------------------------------------------------------------------------
 
-    def put_route(self, network: IPv4Network | IPv6Network, peer: int, stream: int) -> None:
+    def put_route(self, network: Network, peer: int, stream: int) -> None:
         libbpf.map_update(self._fds["routes"], bytes(route_key(network)), bytes(c.Route(peer, stream)))
 
-    def remove_route(self, network: IPv4Network | IPv6Network) -> None:
+    def remove_route(self, network: Network) -> None:
         self._delete("routes", bytes(route_key(network)))
 
-    def routes(self) -> dict[IPv4Network | IPv6Network, tuple[int, int]]:
+    def routes(self) -> dict[Network, tuple[int, int]]:
         """network → (peer, stream)."""
         found = {}
         for raw, value in self._items("routes", c.RouteKey, c.Route):
@@ -241,13 +242,13 @@ class Maps:
             found[_network(c.RouteKey.from_buffer_copy(raw))] = (int(route.peer), int(route.stream))
         return found
 
-    def put_network(self, scope: int, network: IPv4Network | IPv6Network, peer: int, stream: int) -> None:
+    def put_network(self, scope: int, network: Network, peer: int, stream: int) -> None:
         libbpf.map_update(self._fds["networks"], bytes(network_key(scope, network)), bytes(c.Route(peer, stream)))
 
-    def remove_network(self, scope: int, network: IPv4Network | IPv6Network) -> None:
+    def remove_network(self, scope: int, network: Network) -> None:
         self._delete("networks", bytes(network_key(scope, network)))
 
-    def networks(self) -> dict[tuple[int, IPv4Network | IPv6Network], tuple[int, int]]:
+    def networks(self) -> dict[tuple[int, Network], tuple[int, int]]:
         """(scope, network) → (peer, stream)."""
         found = {}
         for raw, value in self._items("networks", c.NetworkKey, c.Route):

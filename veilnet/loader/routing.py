@@ -11,14 +11,15 @@ import socket
 import zlib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Any, Final
 
 from pyroute2 import IPRoute, NetlinkError
 
+from veilnet.loader.maps import Network
+
 Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
 
 MARK: Final = 0x56454C
 """SO_MARK of the key daemon's own sockets: packets that never take an accepted network's route."""

@@ -11,19 +11,19 @@ import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
 
 from pyroute2 import IPRoute
 
 from veilnet.loader import ethtool
+from veilnet.loader.maps import Network
 
 IFF_NOARP = 0x80
 _SYSCTL = Path("/proc/sys/net")
 ALIAS = "veilnet "
 """Alias of veil0 is this and the instance: how it is known again, under whatever contract it was made."""
 Interface = IPv4Interface | IPv6Interface
-Network = IPv4Network | IPv6Network
 
 
 class DeviceTakenError(RuntimeError):

@@ -26,10 +26,10 @@ from veilnet.api.ops.metrics import Metrics
 from veilnet.api.outbox.repository import OutboxRepository
 from veilnet.api.platform.request_id import current_request_id
 from veilnet.api.platform.roles import Grant, Role
-from veilnet.api.settings import DAY
 from veilnet.api.storage import schema
 from veilnet.api.storage.doctor import examine
 from veilnet.api.storage.upgrade import bring_up_to_date
+from veilnet.api.times import DAY
 from veilnet.api.upkeep.notices import KINDS, announce
 from veilnet.api.webhooks.signing import headers as signature_headers
 

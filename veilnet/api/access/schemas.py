@@ -8,8 +8,8 @@ from pydantic import Field, StringConstraints
 
 from veilnet.api.platform.roles import Role
 from veilnet.api.schemas import Body, Out
+from veilnet.api.times import DAY
 
-DAY = 86400
 Scope = Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,40}:(create|read|update|delete)$")]
 TokenKind = Literal["standing", "session", "access"]
 TokenName = Annotated[str, Field(min_length=1, max_length=128)]

@@ -21,9 +21,10 @@ from veilnet.api.nodes.repository import Caller, NodeRepository
 from veilnet.api.platform.principal import Principal
 from veilnet.api.platform.roles import Grant, Role
 from veilnet.api.secrets import bearer, new_secret, quick_matches, slow_hash, slow_matches, split_bearer
+from veilnet.api.times import DAY
 
 REFUSED: Final = "the credential is not known here, has expired or was revoked"
-TOKEN_LIFE_MAX: Final = 365 * 86400
+TOKEN_LIFE_MAX: Final = 365 * DAY
 TOUCH_SECONDS: Final = 60
 """`last_used_at` is that exact."""
 OWNER: Final = (Grant(Role.OWNER),)

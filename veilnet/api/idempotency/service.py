@@ -27,8 +27,9 @@ from starlette.responses import Response
 from veilnet.api.errors import BadRequest, Conflict, Invalid
 from veilnet.api.idempotency.models import IdempotencyKey
 from veilnet.api.idempotency.repository import IdempotencyRepository
+from veilnet.api.times import DAY
 
-LIFE: Final = 86400
+LIFE: Final = DAY
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _NONCE_LEN: Final = 12
 

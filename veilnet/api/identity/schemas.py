@@ -9,8 +9,8 @@ from pydantic import Field, StringConstraints
 from veilnet.api.access.schemas import GrantBody, GrantOut
 from veilnet.api.accounts.schemas import AccountName
 from veilnet.api.schemas import Body, Out
+from veilnet.api.times import DAY
 
-DAY = 86400
 ProviderState = Literal["enabled", "disabled"]
 ClientId = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,255}$")]
 ClientSecret = Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]{1,512}$")]

@@ -18,9 +18,10 @@ from veilnet.api.nodes.schemas import DescriptorOut, NodeConfig, NodeExpiry, Nod
 from veilnet.api.platform.call import Call
 from veilnet.api.platform.merge_patch import patched
 from veilnet.api.schemas import SignedDocument
+from veilnet.api.times import DAY
 from veilnet.protocol.directory import Descriptor, DirectoryError, verify_descriptor
 
-DESCRIPTOR_SECONDS_MAX: Final = 31 * 86400
+DESCRIPTOR_SECONDS_MAX: Final = 31 * DAY
 Step = Callable[[AsyncSession, Node, int], Awaitable[None]]
 """A step of `lifecycle`: session, locked row, unix seconds."""
 

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from veilnet.api.schemas import Body, Out
-
-DAY = 86400
+from veilnet.api.times import DAY
 
 
 class SecretCreate(Body):

@@ -6,14 +6,11 @@ A Master that is killed in between leaves whole what it was about to drop; the n
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from veilnet.api.access.repository import ApiTokenRepository
@@ -26,6 +23,7 @@ from veilnet.api.idempotency.service import LIFE
 from veilnet.api.identity.repository import UsedIdTokenRepository
 from veilnet.api.operations.repository import OperationRepository
 from veilnet.api.outbox.repository import OutboxRepository
+from veilnet.api.periodic import repeated
 from veilnet.api.retention.repository import JobRepository
 from veilnet.api.snapshots.repository import DirectoryRepository
 from veilnet.protocol.replica import FORGET_AFTER
@@ -41,24 +39,9 @@ _Step = Callable[[AsyncSession], Awaitable[int]]
 @asynccontextmanager
 async def trimming(context: Context) -> AsyncIterator[None]:
     """While inside, this replica does its share."""
-    stop = asyncio.Event()
-    task = asyncio.create_task(_run(context, stop))
-    try:
+    seconds = min(LOOK_SECONDS, context.settings.retention.every_seconds)
+    async with repeated("retention", seconds, lambda stopping: take_turn(context, stopping)):
         yield
-    finally:
-        stop.set()  # not cancelled: a statement that is cut off leaves a broken connection in the pool
-        await task
-
-
-async def _run(context: Context, stop: asyncio.Event) -> None:
-    while not stop.is_set():
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), min(LOOK_SECONDS, context.settings.retention.every_seconds))
-        if not stop.is_set():
-            try:
-                await take_turn(context, stop.is_set)
-            except (SQLAlchemyError, OSError) as error:
-                _log.warning("retention", error=type(error).__name__)
 
 
 async def take_turn(context: Context, stopping: Callable[[], bool] = lambda: False) -> dict[str, int] | None:

@@ -7,7 +7,8 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-DAY: Final = 86400
+from veilnet.api.times import DAY
+
 EVENTS_MIN: Final = 4 * DAY
 """A receiver of webhooks is tried for three days: what waits for it must outlast that."""
 

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from veilnet.api.policies.schemas import Taints
 from veilnet.api.schemas import Body, Label, Out
+from veilnet.api.times import DAY
 
 Role = Literal["guardian", "conflux"]
 TokenState = Literal["usable", "spent", "expired", "revoked"]
@@ -21,7 +22,7 @@ class TokenCreate(Body):
     roles: Annotated[list[Role], Field(min_length=1, max_length=2)]
     node_name: Label | None = None
     usage_limit: Annotated[int, Field(ge=1, le=100_000)] | None = 1
-    expires_in: Annotated[int, Field(ge=60, le=365 * 86400)] = 86400
+    expires_in: Annotated[int, Field(ge=60, le=365 * DAY)] = DAY
     ephemeral: bool = False
     """Its nodes are deleted when they have been away for the Master's `ephemeral_seconds`."""
     requires_approval: bool = False

@@ -19,7 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from veilnet.api.context import Context
 from veilnet.api.db import read_session, write_session
 from veilnet.api.outbox.service import emit
-from veilnet.api.settings import DAY, MasterSettings
+from veilnet.api.settings import MasterSettings
+from veilnet.api.times import DAY
 from veilnet.api.upkeep.repository import Ending, UpkeepRepository
 
 DAYS: Final = (1, 7, 30)

@@ -8,15 +8,12 @@ done.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from veilnet.api.audit.models import AuditEvent
@@ -30,9 +27,10 @@ from veilnet.api.nodes.models import Node
 from veilnet.api.nodes.repository import NodeRepository
 from veilnet.api.nodes.schemas import NodeOut
 from veilnet.api.nodes.service import node_out
+from veilnet.api.periodic import repeated
 from veilnet.api.platform.redaction import diff
 from veilnet.api.realms.repository import RealmRepository
-from veilnet.api.settings import DAY
+from veilnet.api.times import DAY
 from veilnet.api.upkeep.notices import announce
 from veilnet.api.upkeep.repository import Due, UpkeepRepository
 from veilnet.protocol.documents import CLOCK_SKEW
@@ -126,24 +124,7 @@ def _audit(  # noqa: PLR0917 - an audit entry's columns
 
 @asynccontextmanager
 async def upkeep(context: Context) -> AsyncIterator[None]:
-    """While inside, this replica does its share; at the end, the turn that is under way comes to its end."""
-    stopping = asyncio.Event()
-    task = asyncio.create_task(_run(Upkeep(context, context.clock()), stopping))
-    try:
+    """While inside, this replica does its share."""
+    work = Upkeep(context, context.clock())
+    async with repeated("upkeep", PERIOD, lambda _: work.turn()):
         yield
-    finally:
-        stopping.set()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def _run(work: Upkeep, stopping: asyncio.Event) -> None:
-    while True:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), PERIOD)
-            return
-        try:
-            await work.turn()
-        except (SQLAlchemyError, OSError) as error:
-            _log.warning("upkeep", error=type(error).__name__)
-        except Exception as error:  # the Master must go on serving
-            _log.error("upkeep", exc_info=error)

@@ -6,9 +6,10 @@ from __future__ import annotations
 from typing import Final
 
 from veilnet.api.sealing import Sealer
+from veilnet.api.times import DAY
 from veilnet.api.webhooks.models import Webhook
 
-OVERLAP_SECONDS: Final = 86400
+OVERLAP_SECONDS: Final = DAY
 _PURPOSE: Final = b"webhook"
 
 

@@ -29,6 +29,7 @@ from veilnet.api.outbox.models import OutboxEvent
 from veilnet.api.outbox.repository import OutboxRepository
 from veilnet.api.outbox.service import TOPIC, emit
 from veilnet.api.settings import SetupError
+from veilnet.api.times import DAY
 from veilnet.api.webhooks import signing
 from veilnet.api.webhooks.keys import keys_of
 from veilnet.api.webhooks.models import Webhook
@@ -39,7 +40,7 @@ TIMEOUT: Final = 10.0
 LEASE_SECONDS: Final = 60
 FIRST_WAIT: Final = 5
 LONGEST_WAIT: Final = 3600
-GIVE_UP_SECONDS: Final = 3 * 86400
+GIVE_UP_SECONDS: Final = 3 * DAY
 IDLE_SECONDS: Final = 5.0
 """Between two looks for webhooks whose waiting time is over."""
 BATCH: Final = 50
