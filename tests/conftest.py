@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.traces import children, host_traces
 
@@ -24,6 +25,11 @@ KNOWN_SKIPS = (
     "liboqs-python is not installed",
     "long: run with ./run soak",
 )
+
+
+# An example may take as long as it likes: a slow machine is no finding. In CI on top of the library's own profile for it.
+settings.register_profile("veilnet", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("veilnet")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.protocol.test_policy import TAINTS, documents
@@ -32,7 +32,6 @@ fleets = st.tuples(*(st.none() | facts(node_id) for node_id in IDS)).map(list)
 
 
 @given(documents, fleets, fleets)
-@settings(deadline=None)
 def test_sight_and_audience_are_the_rule(
     document: object, before: list[Facts | None], after: list[Facts | None]
 ) -> None:

@@ -102,7 +102,7 @@ PLACES = st.sampled_from([0, 31, 32, REACH, SPAN, 5 * SPAN, 1 << 31, TOP - 2 * S
 COUNTERS = st.builds(lambda place, step: min(place + step, TOP), PLACES, st.integers(0, 2 * SPAN))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(counters=st.lists(COUNTERS | st.integers(0, 40), max_size=60))
 def test_random_histories(world: h.World, rx: int, counters: list[int]) -> None:
     world.reset()
@@ -114,7 +114,7 @@ def test_random_histories(world: h.World, rx: int, counters: list[int]) -> None:
     assert window.words == list(world.links[1].win[0])
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(counters=st.permutations(range(0, REACH, 37)), start=st.integers(0, TOP - REACH))
 def test_any_order_within_reach_is_taken_once(world: h.World, rx: int, counters: list[int], start: int) -> None:
     world.reset()

@@ -124,7 +124,7 @@ def mutated(draw: st.DrawFn) -> Any:
     return document
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(document=mutated())
 def test_schema_and_parser_refuse_the_same(document: Any) -> None:
     text = yaml.safe_dump(document)

@@ -106,7 +106,7 @@ DECODERS: dict[str, Callable[[bytes], object]] = {
     length=st.sampled_from([None, PAYLOAD_LEN, HS_LEN, HS_BODY_LEN, 1193]),
     fill=st.sampled_from([b"\0", b"\xff", b"\x2a"]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_arbitrary_bytes_raise_nothing_undeclared(name: str, head: bytes, length: int | None, fill: bytes) -> None:
     data = head if length is None else head[:length].ljust(length, fill)
     try:

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.protocol.realm import NOW
@@ -31,7 +31,6 @@ LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.bi
         LEAVES | st.just(REALM.id.hex()) | st.lists(LEAVES, max_size=3),
     )
 )
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_signed_nonsense_entries_raise_nothing_else(payload: dict[str, Any]) -> None:
     record = {**G2.record(2), "entry": sign_document(payload, REALM.keys[0], ENTRY_CONTEXT).as_json()}
     with pytest.raises(d.DirectoryError):
@@ -44,7 +43,6 @@ def test_signed_nonsense_entries_raise_nothing_else(payload: dict[str, Any]) -> 
         LEAVES | st.just(REALM.id.hex()) | st.lists(LEAVES, max_size=3) | st.dictionaries(st.text(max_size=3), LEAVES),
     )
 )
-@settings(deadline=None)
 def test_signed_nonsense_heads_raise_nothing_else(payload: dict[str, Any]) -> None:
     found = Replica(REALM.trust, G1.id)
     with pytest.raises(d.DirectoryError):
@@ -52,7 +50,6 @@ def test_signed_nonsense_heads_raise_nothing_else(payload: dict[str, Any]) -> No
 
 
 @given(st.data())
-@settings(deadline=None)
 def test_any_change_of_a_record_is_refused(data: st.DataObject) -> None:
     record = copy.deepcopy(RECORD)
     part = data.draw(st.sampled_from(["entry", "cert", "descriptor"]))
@@ -73,7 +70,6 @@ RECORD = G2.record(2)
 
 
 @given(st.binary(max_size=200) | st.recursive(LEAVES, st.lists).map(lambda value: json.dumps(value).encode()))
-@settings(deadline=None)
 def test_arbitrary_bytes_raise_nothing_else(data: bytes) -> None:
     found = replica()
     for take in (found.take_head, found.take_record):
@@ -110,7 +106,6 @@ STEPS: list[tuple[str, int, dict[str, Any]]] = [
 
 
 @given(st.lists(st.sampled_from(STEPS), max_size=24), st.lists(st.integers(-1000, 1000), min_size=24, max_size=24))
-@settings(deadline=None)
 def test_any_order_any_clock_ends_with_the_newest(
     steps: list[tuple[str, int, dict[str, Any]]], clocks: list[int]
 ) -> None:

@@ -38,7 +38,7 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         ("top", _top, "frames and bits a second of links, frames a second and drops of nodes"),
     ):
         parser = commands.add_parser(name, help=text)
-        parser.add_argument("name", nargs="?", default=DEFAULT)
+        parser.add_argument("name", nargs="?", default=DEFAULT, help="of the lab (default: lab)")
         parser.set_defaults(run=run)
         if name == "status":
             parser.add_argument("--watch", action="store_true", help="until Ctrl-C")
@@ -47,13 +47,13 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     graph_.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.svg|FILE.png")
     graph_.set_defaults(run=graph)
     pcap = commands.add_parser("pcap", help="record the frames of a link with tcpdump, until Ctrl-C")
-    pcap.add_argument("--name", default=DEFAULT)
+    pcap.add_argument("--name", default=DEFAULT, help="of the lab (default: lab)")
     pcap.add_argument("link", help="A-B; frames are seen at B's end, after what the wire did to those from A")
     pcap.add_argument("-o", "--output", type=Path, metavar="FILE.pcap", help="default: as text on the terminal")
     pcap.add_argument("filter", nargs="*", help="as tcpdump takes it")
     pcap.set_defaults(run=_pcap)
     shell = commands.add_parser("shell", help="a shell inside a node")
-    shell.add_argument("--name", default=DEFAULT)
+    shell.add_argument("--name", default=DEFAULT, help="of the lab (default: lab)")
     shell.add_argument("node")
     shell.set_defaults(run=_shell)
 

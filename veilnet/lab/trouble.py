@@ -44,17 +44,17 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         epilog=_WORDS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    fault_.add_argument("--name", default=DEFAULT)
+    fault_.add_argument("--name", default=DEFAULT, help="of the lab (default: lab)")
     fault_.add_argument("words", nargs="+", help="as below")
     fault_.set_defaults(run=_fault)
     undo_ = commands.add_parser("undo", help="take back every fault")
-    undo_.add_argument("name", nargs="?", default=DEFAULT)
+    undo_.add_argument("name", nargs="?", default=DEFAULT, help="of the lab (default: lab)")
     undo_.set_defaults(run=_undo)
     scenario = commands.add_parser("scenario", help="a timeline of faults, with a verdict")
     scenario.add_argument("scenario", help=f"{', '.join(shipped())} or a path")
     scenario.add_argument("--lab", help="run it in this lab, which is up and stays up (default: one of its own)")
     scenario.add_argument("--seed", type=int, help="instead of the file's")
-    scenario.add_argument("--report", type=Path, metavar="FILE.html")
+    scenario.add_argument("--report", type=Path, metavar="FILE.html", help="a page with pictures and verdicts")
     scenario.add_argument("--json", action="store_true", help="the verdicts as JSON")
     scenario.set_defaults(run=_scenario)
 
