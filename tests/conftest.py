@@ -27,7 +27,7 @@ KNOWN_SKIPS = (
 )
 
 
-# An example may take as long as it likes: a slow machine is no finding. In CI on top of the library's own profile for it.
+# An example may take as long as it likes: a slow machine is no finding. In CI on top of the profile that comes with it.
 settings.register_profile("veilnet", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("veilnet")
 
