@@ -141,30 +141,24 @@ class Routes:
         found = rule or self._rule or Rule("administrator", self._resource, verb or _VERBS[method])
         needs_match = method in {"PUT", "PATCH", "DELETE"} if conditional is None else conditional
 
+        marks = {
+            "veil_rule": found,
+            "veil_conditional": needs_match,
+            "veil_before": before,
+            "veil_deprecation": deprecated,
+            "veil_grouped": grouped,
+            "veil_rate": rate,
+        }
+        if rate is not None:
+            options["responses"] = {**TOO_MANY, **options.get("responses", {})}
+        options |= {"methods": [method], "operation_id": operation_id, "status_code": status}
+        options["deprecated"] = deprecated is not None or None
+
         def register(endpoint: F_) -> F_:
-            vars(endpoint).update(
-                veil_rule=found,
-                veil_conditional=needs_match,
-                veil_before=before,
-                veil_deprecation=deprecated,
-                veil_grouped=grouped,
-                veil_rate=rate,
-            )
-            if rate is not None:
-                options["responses"] = {**TOO_MANY, **options.get("responses", {})}
+            vars(endpoint).update(marks)
             answer = selectable(get_type_hints(endpoint).get("return")) if method == "GET" else None
-            self.router.add_api_route(
-                path,
-                endpoint,
-                methods=[method],
-                operation_id=operation_id,
-                status_code=status,
-                deprecated=deprecated is not None or None,
-                openapi_extra=extra(
-                    method, found, conditional=needs_match, selectable=bool(answer), deprecation=deprecated
-                ),
-                **options,
-            )
+            more = extra(method, found, conditional=needs_match, selectable=bool(answer), deprecation=deprecated)
+            self.router.add_api_route(path, endpoint, openapi_extra=more, **options)
             return endpoint
 
         return register
