@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("topology", nargs="?", default="pair", help=f"{', '.join(builtin())} or a path (default: pair)")
     up.add_argument("--name", default=DEFAULT, help="of the lab (default: lab)")
     up.add_argument("--wires", action="store_true", help="every link through an emulator, so that faults reach it")
+    up.add_argument("--netem", action="store_true", help="links by the kernel's netem, not by the lab's own emulator")
     up.add_argument("--bare", action="store_true", help="namespaces and links only")
     up.add_argument("--backend", choices=["netns", "vagrant"], default="netns", help="namespaces, or machines")
     up.add_argument("--kernel", choices=list(box.KERNELS), default="6.1", help="of machines (default: 6.1)")
@@ -79,9 +80,11 @@ def _up(arguments: argparse.Namespace) -> int:
     if arguments.backend == "vagrant":
         if arguments.wires:
             raise LabError("--wires is for namespaces: machines have no emulator between them")
+        if arguments.netem:
+            raise LabError("--netem is for namespaces: between machines there are bare bridges")
         return _up_machines(arguments)
     lab = Lab(arguments.name)
-    lab.up(arguments.topology, faultable=arguments.wires)
+    lab.up(arguments.topology, faultable=arguments.wires, by_netem=arguments.netem)
     spaces = net.spaces(lab.topology)
     print(f"lab {lab.name}: {len(lab.topology.nodes)} nodes, {len(spaces)} namespaces {lab.namespace('*')}")
     if not arguments.bare:

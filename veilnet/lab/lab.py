@@ -59,7 +59,13 @@ class Lab:
         except OSError as error:
             raise LabError(f"lab {self.name!r} is half made; remove it with: lab down {self.name}") from error
         topology = parse(text, str(path), lambda _: (self.directory / "matrix").read_bytes())
-        return _with(topology, **self._options())
+        options = self._options()
+        return _with(topology, faultable=options["faultable"], seed=options["seed"])
+
+    @cached_property
+    def by_netem(self) -> bool:
+        """Whether the kernel's netem stands where else the emulator does."""
+        return bool(self._options().get("netem"))
 
     def _options(self) -> dict[str, Any]:
         """What `up` was told beside the file."""
@@ -80,11 +86,11 @@ class Lab:
         """Control socket of a wire or of a NAT node."""
         return self.directory / f"{name}.sock"
 
-    def up(self, source: str, *, faultable: bool = False, seed: int | None = None) -> None:
+    def up(self, source: str, *, faultable: bool = False, seed: int | None = None, by_netem: bool = False) -> None:
         """Make namespaces, networks, links and routes of a topology (name or path); no VeilNet process yet.
 
         `faultable`: every link goes through the emulator and every member's files lie on a small file system of their
-        own, so that every fault can be had. `seed`: instead of the file's.
+        own, so that every fault can be had. `seed`: instead of the file's. `by_netem`: links by the kernel's netem.
 
         Raises LabError or TopologyError, with nothing left behind.
         """
@@ -98,11 +104,13 @@ class Lab:
 
         topology = parse(text, path, read_file)
         topology = _with(topology, faultable=faultable, seed=topology.seed if seed is None else seed)
-        self.check(topology)
+        self.check(topology, by_netem=by_netem)
         try:
             with self.journal.making():
                 try:
-                    self._make(topology, text, files, {"faultable": faultable, "seed": topology.seed})
+                    self._make(
+                        topology, text, files, {"faultable": faultable, "seed": topology.seed, "netem": by_netem}
+                    )
                 except BaseException:
                     self._remove()
                     raise
@@ -110,9 +118,9 @@ class Lab:
             raise LabError(f"{error.filename or self.directory}: {error.strerror}; nothing was made") from error
 
     @staticmethod
-    def check(topology: Topology) -> None:
+    def check(topology: Topology, *, by_netem: bool = False) -> None:
         """Refuse, before anything is made, what this backend can't show. Raises LabError."""
-        middle.check(topology)
+        middle.check(topology, by_netem=by_netem)
 
     def _make(self, topology: Topology, text: str, files: dict[str, bytes], options: dict[str, Any]) -> None:
         self.temporary.mkdir(mode=0o700)
@@ -136,7 +144,7 @@ class Lab:
         for network in topology.networks:
             net.build_network(self.name, network)
         for link in topology.every_link:
-            net.build_link(self.name, link, topology)
+            net.build_link(self.name, link, topology, by_netem=self.by_netem)
         net.pass_redirected(self.name, topology, self.temporary)
         net.build_routes(self.name, topology)
         middle.start(self, topology)

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from veilnet.lab import nat, wire
 from veilnet.lab.nat.run import run
 from veilnet.lab.net import nic
 from veilnet.lab.topology import Link, Node, Topology
+from veilnet.lab.topology.model import Direction
+from veilnet.lab.wire import netem
 from veilnet.lab.wire.build import compiled
 
 if TYPE_CHECKING:
@@ -24,12 +26,14 @@ table inet veilnet_filter {
 """
 
 
-def check(topology: Topology) -> None:
+def check(topology: Topology, *, by_netem: bool = False) -> None:
     """Refuse, before anything is made, what can't be had. Raises LabError."""
+    if by_netem:
+        netem.require()
     for link in topology.wired:
         for direction in link.directions:
-            wire.impairment(direction)
-    if any(link.emulated for link in topology.wired):
+            (netem.check if by_netem else wire.impairment)(direction)
+    if not by_netem and any(link.emulated for link in topology.wired):
         compiled("emulator")
     for node in topology.with_role("nat"):
         nat_kind(node, topology.seed)
@@ -39,7 +43,7 @@ def start(lab: Lab, topology: Topology) -> None:
     """Wires first, then what translates and refuses."""
     for link in topology.wired:
         if link.emulated:
-            wire.start(lab.namespace(link.wire), wire_spec(lab, link))
+            (netem.start if lab.by_netem else wire.start)(lab.namespace(link.wire), wire_spec(lab, link))
     for node in topology.nodes.values():
         if node.role == "nat":
             _start_nat(lab, topology, node)
@@ -51,6 +55,45 @@ def wire_spec(lab: Lab, link: Link) -> wire.WireSpec:
     """One emulator serves all wires of a lab."""
     log = lab.directory / "wire.log"
     return wire.WireSpec(link.ends, link.directions, lab.topology.seed, lab.control("wire"), log)
+
+
+def change(lab: Lab, link: Link, index: int, wanted: Direction, *, blackhole: bool = False) -> None:
+    """Change one direction of an emulated link at run time. Raises LabError."""
+    spec = wire_spec(lab, link)
+    if lab.by_netem:
+        netem.change(lab.namespace(link.wire), spec, index, wanted, blackhole=blackhole)
+    else:
+        wire.change(spec, index, wanted, blackhole=blackhole)
+
+
+def settings(lab: Lab, topology: Topology) -> dict[str, list[dict[str, Any]]]:
+    """What each emulated link does now, by direction."""
+    links = [link for link in topology.wired if link.emulated]
+    if lab.by_netem:
+        return {link.name: netem.settings(lab.namespace(link.wire), wire_spec(lab, link)) for link in links}
+    if not links:
+        return {}
+    with wire.Control(lab.control("wire")) as control:
+        return {link.name: [control.settings(link.name, index) for index in (0, 1)] for link in links}
+
+
+def counters(lab: Lab, topology: Topology) -> dict[str, dict[str, int]]:
+    """Of each direction `a->b` of each emulated link: frames and bits that left, and frames dropped by reason."""
+    ways = [(link, index) for link in topology.wired if link.emulated for index in (0, 1)]
+    if lab.by_netem:
+        return {way(*one): netem.counters(lab.namespace(one[0].wire), wire_spec(lab, one[0]), one[1]) for one in ways}
+    if not ways:
+        return {}
+    with wire.Control(lab.control("wire")) as control:
+        return {way(*one): _numbers(control.counters(one[0].name, one[1])) for one in ways}
+
+
+def way(link: Link, index: int) -> str:
+    return "->".join(link.ends if index == 0 else link.ends[::-1])
+
+
+def _numbers(row: wire.Counters) -> dict[str, int]:
+    return {"frames": row.frames_out, "bits": 8 * row.bytes_out, "overrun": row.overrun} | row.dropped
 
 
 def nat_kind(node: Node, seed: int) -> nat.NatKind:

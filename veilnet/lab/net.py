@@ -128,14 +128,14 @@ def _bridge(home: str, mtu: int) -> None:
     ip(home, f"link add br0 mtu {mtu} type bridge mcast_snooping 0", "link set br0 up")
 
 
-def build_link(lab: str, link: Link, topology: Topology) -> None:
+def build_link(lab: str, link: Link, topology: Topology, *, by_netem: bool = False) -> None:
     """veth pair between two ends, ready for XDP in driver mode, addressed and up; a wire's ports between if it has one.
 
-    An emulated wire's ports are joined by nothing yet.
+    An emulated wire's ports are joined by nothing yet; those that netem is for, by a bridge.
     """
     places = {end: _place(lab, link, end, topology) for end in link.ends}
     if link.wire:
-        _wire(lab, link, places)
+        _wire(lab, link, places, bridged=by_netem or not link.emulated)
     else:
         (here, device), (there, peer) = places.values()
         _veth(here, device, there, peer, link.mtu)
@@ -162,17 +162,17 @@ def _veth(here: str, device: str, there: str, peer: str, mtu: int) -> None:
     ip(here, f"link add name {device} mtu {mtu} type veth peer name {peer} mtu {mtu} netns {there}")
 
 
-def _wire(lab: str, link: Link, places: dict[str, tuple[str, str]]) -> None:
+def _wire(lab: str, link: Link, places: dict[str, tuple[str, str]], *, bridged: bool) -> None:
     """Ports named after the ends, on a bridge unless an emulator is to join them."""
     home = namespace(lab, link.wire)
-    if link.emulated:
-        run([*in_namespace(home), "sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1"])
-    else:
+    if bridged:
         _bridge(home, link.mtu)
+    else:
+        run([*in_namespace(home), "sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1"])
     for end, (name, device) in places.items():
         _veth(home, end, name, device, link.mtu)
         _prepare(home, end, ipv6=False)
-        ip(home, f"link set dev {end} {'' if link.emulated else 'master br0'} up")
+        ip(home, f"link set dev {end} {'master br0' if bridged else ''} up")
 
 
 def _prepare(name: str, device: str, *, ipv6: bool) -> None:

@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.table import Table
 
 from veilnet import contract
-from veilnet.lab import net, wire
+from veilnet.lab import middle, net
 from veilnet.lab.faults import nodes, state
 from veilnet.lab.fleet import Fleet
 from veilnet.lab.graph import draw
@@ -94,7 +94,7 @@ def status_table(fleet: Fleet) -> Table:
     lab = fleet.lab
     listed = state.texts(lab)
     caption = "faults: " + "; ".join(listed[-8:]) if listed else "no faults"
-    table = Table("node", "role", "where", "daemon", "processes", title=f"lab {lab.name}", caption=caption)
+    table = Table("node", "role", "where", "daemon", "processes", title=f"lab {lab.name}{_wires(lab)}", caption=caption)
     for node, role, pids in lab.nodes():
         if fleet.topology.nodes[node].light:
             continue  # hundreds
@@ -104,6 +104,12 @@ def status_table(fleet: Fleet) -> Table:
         state_ = f"{connected} connected"
         table.add_row(f"{light[0].name} ...", f"{len(light)} light", lab.place(light[0].name), state_, "")
     return table
+
+
+def _wires(lab: Lab) -> str:
+    if not any(link.emulated for link in lab.topology.wired):
+        return ""
+    return ", links by the kernel's netem" if lab.by_netem else ", links by the lab's emulator"
 
 
 def _daemon(fleet: Fleet, node: str) -> str:
@@ -131,14 +137,7 @@ Counts = dict[str, dict[str, int]]
 def counts(fleet: Fleet) -> Counts:
     """Counters by `link a->b` and `node n`, with `at`: nanoseconds."""
     found: Counts = {"at": {"ns": time.monotonic_ns()}}
-    wires = [link for link in fleet.topology.wired if link.emulated]
-    if wires:
-        with wire.Control(fleet.lab.control("wire")) as control:
-            for link in wires:
-                for index, (one, other) in enumerate((link.ends, link.ends[::-1])):
-                    row = control.counters(link.name, index)
-                    numbers = {"frames": row.frames_out, "bits": 8 * row.bytes_out, "overrun": row.overrun}
-                    found[f"link {one}->{other}"] = numbers | row.dropped
+    found |= {f"link {name}": row for name, row in middle.counters(fleet.lab, fleet.topology).items()}
     for node in fleet.topology.members:
         found[f"node {node.name}"] = {}
         with suppress(LabError):

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from veilnet.lab.journal import LabError
-from veilnet.lab.topology import model
+from veilnet.lab.lab import Lab
+from veilnet.lab.topology import load, model
 from veilnet.lab.wire import ceiling as ceilings
+from veilnet.lab.wire import netem
 from veilnet.lab.wire.build import compiled
 from veilnet.lab.wire.ceiling import Ceiling, check
 from veilnet.lab.wire.impairment import Burst, Impairment, ImpairmentError, Queue, netem_arguments
@@ -124,3 +126,14 @@ def test_failing_compiler_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(LabError, match="does not compile"):
         compiled("emulator", cache=tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_lab_by_netem_is_refused_before_anything_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    hole, plain = load("mtu-ladder"), load("ring6")
+    monkeypatch.setattr(netem, "available", lambda: False)
+    with pytest.raises(LabError, match=r"no netem .* without --netem"):
+        Lab.check(plain, by_netem=True)
+    monkeypatch.setattr(netem, "available", lambda: True)
+    with pytest.raises(LabError, match="netem can't drop frames over"):
+        Lab.check(hole, by_netem=True)
+    Lab.check(plain, by_netem=True)

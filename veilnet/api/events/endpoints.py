@@ -15,8 +15,18 @@ from veilnet.api.realms.service import realm_filter
 
 routes = Routes("/events", Resource.EVENTS)
 _RULE: Final = Rule("administrator", Resource.EVENTS, Verb.READ)
+_ONE: Final = {
+    "type": "object",
+    "properties": {name: {"type": "string"} for name in ("id", "event", "data")},
+    "required": ["id", "event", "data"],
+    "description": "One event of the stream; `data` is an Event as JSON text.",
+}
+"""`itemSchema` is OpenAPI 3.2's word for it; readers of 3.1 see a text."""
 _STREAM: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"description": "Events as they happen", "content": {"text/event-stream": {"schema": {"type": "string"}}}}
+    200: {
+        "description": "Events as they happen",
+        "content": {"text/event-stream": {"schema": {"type": "string"}, "itemSchema": _ONE}},
+    }
 }
 TYPES_MAX: Final = 32
 

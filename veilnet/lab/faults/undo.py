@@ -9,7 +9,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from veilnet.lab import net
+from veilnet.lab import middle, net
 from veilnet.lab.faults import links, master, nats, nodes, state
 from veilnet.lab.faults.state import State
 from veilnet.lab.fleet import Fleet
@@ -60,7 +60,7 @@ def picture(fleet: Fleet) -> dict[str, Any]:
     pids = {name: nodes.daemon(fleet, name) for name in [topology.master.name, *members]}
     return {
         "ports": {space: _ports(lab.namespace(space)) for space in net.spaces(topology)},
-        "wires": links.settings(lab, topology),
+        "wires": middle.settings(lab, topology),
         "nats": nats.settings(lab),
         "processes": {name: _process(pid) for name, pid in pids.items()},
         "clocks": {name: nodes.clock(pid) for name, pid in pids.items() if pid is not None},

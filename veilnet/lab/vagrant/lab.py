@@ -159,7 +159,7 @@ class MachineLab(Lab):
         return self._ssh(node, "-t")
 
     @staticmethod
-    def check(topology: Topology) -> None:
+    def check(topology: Topology, *, by_netem: bool = False) -> None:
         check(topology)
 
 
