@@ -29,6 +29,8 @@ NODES = 20
 class Fuzzed:
     url: str
     headers: dict[str, str]
+    realm: str
+    """Id of the one that has nodes; its name may be changed on the way."""
 
 
 def _enrol_some(client: httpx.Client) -> None:
@@ -61,9 +63,10 @@ def fuzzed_master(folder: Path) -> Iterator[Fuzzed]:
             assert thread.is_alive(), "the Master did not start"
             time.sleep(0.02)
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=PATIENCE) as client:
-            assert client.post("/api/v1/realms", json={"name": "lab"}).status_code == 201
+            made = client.post("/api/v1/realms", json={"name": "lab"})
+            assert made.status_code == 201
             _enrol_some(client)
-        yield Fuzzed(f"http://127.0.0.1:{port}", headers)
+        yield Fuzzed(f"http://127.0.0.1:{port}", headers, made.json()["id"])
     finally:
         server.should_exit = True
         thread.join()

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
+from typing import Any
 
 import pytest
 
@@ -38,13 +40,16 @@ def test_a_lab_inside_a_machine_delays_loses_and_takes_faults(lab_name: str) -> 
         said = inside(lab, f"{PING} -c 100 10.77.0.2 || true")
         assert 80 <= mean_ms(said) < 100
         assert 15 <= lost_percent(said) <= 60  # 36 asked, 100 pings: five deviations
-        inside(lab, f"{LAB} fault --name inner link c1-c2 delay=5ms loss=0%")
+        before = options(lab)
+        inside(lab, f"{LAB} fault --name inner link c1-c2 delay=5ms loss=0% rate=1mbit")
         said = inside(lab, f"{PING} -c 20 10.77.0.2")
         assert 10 <= mean_ms(said) < 30
         assert lost_percent(said) == 0
+        assert "rate" in str(options(lab))
         refused = inside(lab, f"{LAB} fault --name inner link c1-c2 mtu=1000 2>&1 || true")
         assert "netem can't drop frames over 1000 bytes" in refused
         inside(lab, f"{LAB} fault --name inner undo")
+        assert options(lab) == before
         assert 80 <= mean_ms(inside(lab, f"{PING} -c 30 10.77.0.2 || true")) < 100
         inside(lab, f"{LAB} down inner")
         assert "veil-inner" not in inside(lab, "ip netns list")
@@ -55,6 +60,12 @@ def test_a_lab_inside_a_machine_delays_loses_and_takes_faults(lab_name: str) -> 
 def inside(lab: MachineLab, script: str) -> str:
     command = lab.command("c1", ["sh", "-c", script])
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
+
+
+def options(lab: MachineLab) -> list[Any]:
+    """What the qdiscs of the wire do."""
+    show = "nsenter --net=/run/netns/veil-inner-wire0 tc -j qdisc show"
+    return [found["options"] for found in json.loads(inside(lab, show)) if found["kind"] == "netem"]
 
 
 def mean_ms(said: str) -> float:

@@ -21,11 +21,11 @@ _ONE: Final = {
     "required": ["id", "event", "data"],
     "description": "One event of the stream; `data` is an Event as JSON text.",
 }
-"""`itemSchema` is OpenAPI 3.2's word for it; readers of 3.1 see a text."""
+"""Before OpenAPI 3.2 the schema of a stream of events is that of one."""
 _STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "Events as they happen",
-        "content": {"text/event-stream": {"schema": {"type": "string"}, "itemSchema": _ONE}},
+        "content": {"text/event-stream": {"schema": _ONE}},
     }
 }
 TYPES_MAX: Final = 32

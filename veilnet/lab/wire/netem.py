@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import subprocess
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from veilnet.lab.journal import LabError
 from veilnet.lab.net import in_namespace, run
 from veilnet.lab.topology.model import Direction
 from veilnet.lab.wire.impairment import netem_arguments
 from veilnet.lab.wire.link import WireSpec, impairment
+
+_HANDLES: Final = ("a:", "b:")
 
 
 @cache
@@ -44,10 +46,14 @@ def start(namespace: str, spec: WireSpec) -> None:
 
 
 def change(namespace: str, spec: WireSpec, direction: int, wanted: Direction, *, blackhole: bool = False) -> None:
-    """Set or change one direction. Raises LabError."""
+    """Set or change one direction; its counters begin anew. Raises LabError.
+
+    Under another handle each time: of the same one the kernel would keep a rate and a distribution that are not named.
+    """
     words = netem_arguments(impairment(wanted, blackhole=blackhole))
     device = spec.devices[1 - direction]
-    run([*in_namespace(namespace), "tc", "qdisc", "replace", "dev", device, "root", *words])
+    handle = _HANDLES[_qdisc(namespace, device).get("handle") == _HANDLES[0]]
+    run([*in_namespace(namespace), "tc", "qdisc", "replace", "dev", device, "root", "handle", handle, *words])
 
 
 def settings(namespace: str, spec: WireSpec) -> list[dict[str, Any]]:
