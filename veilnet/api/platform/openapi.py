@@ -47,4 +47,5 @@ def extra(
     if method == "GET":
         parameters.append(_header("If-None-Match", "ETag of a known answer: 304 if it still holds"))
     ends = {} if deprecation is None else _ends(deprecation)
-    return {"x-required-scope": rule.scope, **ends, **({"parameters": parameters} if parameters else {})}
+    unchanged = {"responses": {"304": {"description": "The known answer still holds"}}} if method == "GET" else {}
+    return {"x-required-scope": rule.scope, **unchanged, **ends, **({"parameters": parameters} if parameters else {})}
