@@ -18,6 +18,7 @@ from sqlalchemy import event
 from tests.api.conftest import Database, Master
 from tests.api.postgres import Cluster
 from veilnet.api.db import write_session
+from veilnet.api.errors import Conflict
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 """A database that is taken away leaves its drivers' sockets open until they are collected, which is done here."""
@@ -112,15 +113,18 @@ async def test_writers_that_queue_behind_a_lock_are_told_together(
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 async def test_a_queue_that_moves_may_be_long(master: Master, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forty writers take longer than one may wait, and all get through."""
+    """Forty writers take longer than one may wait, and all have their turn, also if most of them refuse."""
     monkeypatch.setattr("veilnet.api.sqlite.BUSY_MS", 200)
 
-    async def write() -> None:
+    async def write(number: int) -> None:
         async with write_session(master.context.engine, master.context.hub):
             await asyncio.sleep(0.02)
+            if number < 30:
+                raise Conflict("name-taken", "refused")
 
     began = time.monotonic()
-    await asyncio.gather(*(write() for _ in range(40)))
+    found = await asyncio.gather(*(write(number) for number in range(40)), return_exceptions=True)
+    assert [type(each) for each in found] == [Conflict] * 30 + [type(None)] * 10
     assert time.monotonic() - began > 0.2
 
 

@@ -23,6 +23,7 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import BigInteger, Connection, MetaData, Select, event, func, select, tuple_
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PatienceEnded
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
@@ -125,10 +126,15 @@ class _Turn:
     @asynccontextmanager
     async def __call__(self) -> AsyncIterator[None]:
         await self._wait(sqlite.BUSY_MS / 1000)
+        moved = True
         try:
             yield
-            self._moved_at = time.monotonic()
+        except OperationalError:  # locked, most likely; whatever else it raises, the caller had the database
+            moved = False
+            raise
         finally:
+            if moved:
+                self._moved_at = time.monotonic()
             self._lock.release()
 
     async def _wait(self, patience: float) -> None:
