@@ -40,6 +40,8 @@ def hosts(  # noqa: PLR0917 - each is an option of the command line
         return
     if follow and write is None:
         fail("--follow needs --write FILE", code=Exit.USAGE)
+    if as_json and write is not None:
+        fail("--json prints, --write writes a file of lines: one of them", code=Exit.USAGE)
     while True:
         answer = daemon.ask(instance, {"command": "hosts"})
         if as_json:
