@@ -13,9 +13,11 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from veilnet.api.times import DAY
+
 JUMP_MAX: Final = 300
 """Seconds: as much as clocks of nodes may differ (RA1)."""
-AWAY_MAX: Final = 60 * 86400
+AWAY_MAX: Final = 60 * DAY
 """Seconds for which a Master may be away before its clock is asked about. Its nodes' certificates ended long before."""
 ACCEPT: Final = "VEILNET_ACCEPT_CLOCK"
 
@@ -36,8 +38,8 @@ class WatchedClock:
         now, latest = self(), max(signed_at, written_at)
         self._at_start = _behind(now, signed_at)
         if latest and now - latest > AWAY_MAX and not _accepted():
-            away = (now - latest) // 86400
-            remedy = f"set it, or start the Master with {ACCEPT}=1 if it is right and the Master was away for so long"
+            away = (now - latest) // DAY
+            remedy = f"set it and restart the Master, or start it with {ACCEPT}=1 if it was away for so long"
             self._at_start = f"clock-suspect: the Master's clock is {away} days after its last change; {remedy}"
 
     @property
@@ -64,7 +66,7 @@ def _behind(now: int, signed_at: int) -> str:
     behind = signed_at - now
     if behind <= JUMP_MAX or _accepted():
         return ""
-    remedy = f"set it, or start the Master with {ACCEPT}=1 if it is right now and was wrong then"
+    remedy = f"set it and restart the Master, or start it with {ACCEPT}=1 if the clock is right now and was wrong then"
     return f"clock-suspect: the Master's clock is {behind} s behind what it has signed; {remedy}"
 
 
