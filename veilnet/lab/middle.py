@@ -79,17 +79,20 @@ def settings(lab: Lab, topology: Topology) -> dict[str, list[dict[str, Any]]]:
 
 def counters(lab: Lab, topology: Topology) -> dict[str, dict[str, int]]:
     """Of each direction `a->b` of each emulated link: frames and bits that left, and frames dropped by reason."""
-    ways = [(link, index) for link in topology.wired if link.emulated for index in (0, 1)]
+    ways = [
+        ("->".join(ends), link, index)
+        for link in topology.wired
+        if link.emulated
+        for index, ends in enumerate((link.ends, link.ends[::-1]))
+    ]
     if lab.by_netem:
-        return {way(*one): netem.counters(lab.namespace(one[0].wire), wire_spec(lab, one[0]), one[1]) for one in ways}
+        return {
+            name: netem.counters(lab.namespace(link.wire), wire_spec(lab, link), index) for name, link, index in ways
+        }
     if not ways:
         return {}
     with wire.Control(lab.control("wire")) as control:
-        return {way(*one): _numbers(control.counters(one[0].name, one[1])) for one in ways}
-
-
-def way(link: Link, index: int) -> str:
-    return "->".join(link.ends if index == 0 else link.ends[::-1])
+        return {name: _numbers(control.counters(link.name, index)) for name, link, index in ways}
 
 
 def _numbers(row: wire.Counters) -> dict[str, int]:

@@ -19,7 +19,6 @@ from veilnet.protocol.documents import (
     Certificate,
     Descriptor,
     Endpoint,
-    IpAddress,
     sign_certificate,
     sign_descriptor,
     verify_certificate,
@@ -41,7 +40,7 @@ from veilnet.protocol.envelope import (
     read_envelope,
 )
 from veilnet.protocol.names import NO_NAMES, Names, hosts
-from veilnet.protocol.networks import IpNetwork
+from veilnet.protocol.networks import IpAddress, IpNetwork
 from veilnet.protocol.policy import OPEN, Member, Policy, may_talk
 
 __all__ = [

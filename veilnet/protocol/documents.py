@@ -33,7 +33,7 @@ from veilnet.protocol.envelope import (
     sign_document,
     strict_json,
 )
-from veilnet.protocol.networks import IpNetwork
+from veilnet.protocol.networks import IpAddress, IpNetwork
 from veilnet.protocol.policy import TAINTS_MAX, check_taint
 from veilnet.protocol.trust import Trust
 
@@ -51,7 +51,6 @@ ROLES: Final = frozenset({"guardian", "conflux"})
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
-IpAddress = IPv4Address | IPv6Address
 Endpoint = tuple[IpAddress, int]
 T = TypeVar("T")
 

@@ -15,9 +15,8 @@ from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 from veilnet.protocol.envelope import MalformedDocument
-from veilnet.protocol.networks import NEVER
+from veilnet.protocol.networks import NEVER, IpAddress
 
-IpAddress = IPv4Address | IPv6Address
 _LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 DOMAIN_PATTERN: Final = rf"{_LABEL}(?:\.{_LABEL})*"
 _DOMAIN: Final = re.compile(DOMAIN_PATTERN)

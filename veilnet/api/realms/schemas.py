@@ -2,13 +2,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
 from veilnet.api.schemas import Body, Label, Out
 from veilnet.protocol.names import ADDRESSES_MAX, DOMAIN_PATTERN, RECORD_MAX, RECORDS_MAX, usable
+from veilnet.protocol.networks import IpAddress
 
 
 def _usable(network: IPv4Network) -> IPv4Network:
@@ -45,7 +46,7 @@ class RealmPatch(Body):
     settings: RealmSettingsPatch | None = None
 
 
-def _host(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+def _host(address: IpAddress) -> IpAddress:
     if not usable(address):
         raise ValueError("loopback, link-local, multicast, reserved and mapped addresses are no host's")
     return address
@@ -54,7 +55,7 @@ def _host(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
 _DOMAIN = rf"^{DOMAIN_PATTERN}$"
 Suffix = Annotated[str, Field(max_length=RECORD_MAX, pattern=_DOMAIN)]
 RecordName = Annotated[str, Field(max_length=RECORD_MAX, pattern=_DOMAIN)]
-Host = Annotated[IPv4Address | IPv6Address, AfterValidator(_host)]
+Host = Annotated[IpAddress, AfterValidator(_host)]
 Hosts = Annotated[list[Host], Field(min_length=1, max_length=ADDRESSES_MAX)]
 
 
