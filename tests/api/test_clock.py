@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -83,18 +84,19 @@ DAYS = 86400
         (START - 61 * DAYS, START - 61 * DAYS, "61 days after its last change"),
         (START - 61 * DAYS, START - 5, ""),
         (START - 5, START - 61 * DAYS, ""),
+        (0, START + JUMP_MAX + 1, "301 s behind what it has written"),
     ],
 )
 def test_a_start_is_compared_with_the_database(
     watched: WatchedClock, monkeypatch: pytest.MonkeyPatch, signed_at: int, written_at: int, says: str
 ) -> None:
     monkeypatch.delenv(ACCEPT, raising=False)
-    watched.compare(signed_at, written_at)
+    assert watched.compare(signed_at, written_at) == ""
     assert says in watched.fault and bool(watched.fault) == bool(says)
     assert clock_fault(watched, 0) == watched.fault
     again = WatchedClock(lambda: START, lambda: 0)
     monkeypatch.setenv(ACCEPT, "1")
-    again.compare(signed_at, written_at)
+    assert again.compare(signed_at, written_at) == watched.fault
     assert again.fault == ""
 
 
@@ -115,6 +117,22 @@ async def test_a_master_that_starts_years_ahead_signs_and_drops_nothing(
         with pytest.raises(ClockSuspect, match="days after its last change"):
             await publish(context, (await master.request("GET", "/realms/lab"))["id"])
     assert (await master.request("GET", "/audit-events"))["items"]
+
+
+async def test_an_accepted_clock_is_audited_and_accepted_from_then_on(
+    master: Master, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the entries that a clock years ahead has left would ask for the operator's word at every start."""
+    await master.realm()
+    behind = START - 400 * DAYS
+    for word, fault in (("", "behind what it has written"), ("1", ""), ("", "")):
+        monkeypatch.setenv(ACCEPT, word)
+        app = create_app(master.context.settings, clock=WatchedClock(lambda: behind, lambda: 0))
+        async with app.router.lifespan_context(app):
+            assert fault in app.state.context.clock.fault and bool(app.state.context.clock.fault) == bool(fault)
+    (last,) = (await master.request("GET", "/audit-events?action=accept_clock"))["items"]
+    assert datetime.fromisoformat(last["created_at"]).timestamp() == behind and last["actor_kind"] == "operator"
+    assert "behind" in last["changes"]["fault"][0]
 
 
 def times(body: Any) -> list[int]:

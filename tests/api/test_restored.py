@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, closing
 from ipaddress import IPv4Address
@@ -14,15 +15,20 @@ from typing import Any
 
 import pytest
 
-from tests.api.conftest import Master
+from tests.api.conftest import START, Master
 from tests.api.test_channel import ENDPOINT, Running, running, until
 from tests.patience import PATIENCE
-from veilnet.api.db import read_session
+from veilnet.api.clock import ACCEPT, JUMP_MAX
+from veilnet.api.db import make_engine, read_session
 from veilnet.api.outbox.repository import OutboxRepository
+from veilnet.api.settings import MasterSettings, SetupError, save_settings
 from veilnet.api.snapshots.feed import Feed
 from veilnet.api.storage.backup import back_up, restore
-from veilnet.api.storage.restored import begin_again
+from veilnet.api.storage.restored import ABOVE_MAX, begin_again
+from veilnet.api.storage.upgrade import bring_up_to_date
+from veilnet.api.times import DAY
 from veilnet.enrolment_token import EnrolmentTokenText
+from veilnet.files import private_directory
 from veilnet.keyd.node import MasterClient, NodeFiles, enrol
 from veilnet.protocol.directory import Directory
 from veilnet.protocol.envelope import Rollback
@@ -127,7 +133,7 @@ async def test_a_database_that_came_back_by_itself(master: Master) -> None:
     feed = Feed(master.context, realm["id"])
     await feed.turn(due=True)
     before = feed.version
-    begun = await begin_again(master.context.settings)
+    begun = await begin_again(master.context.settings, clock=master.clock)
     assert (begun.realms, begun.nodes) == (1, 2)
     other = Feed(master.context, realm["id"])
     await other.turn(due=True)
@@ -141,6 +147,70 @@ async def test_a_database_that_came_back_by_itself(master: Master) -> None:
         while (found := await master.request("GET", f"/operations/{verified['id']}"))["state"] == "running":
             await asyncio.sleep(0.02)
     assert found["result"]["first_fault"] is None
+
+
+@pytest.mark.parametrize(
+    ("away", "says"),
+    [(61 * DAY, "61 days after its last change"), (-JUMP_MAX - 1, "301 s behind what it has signed")],
+)
+async def test_nothing_begins_again_at_a_time_that_can_not_be(
+    master: Master, monkeypatch: pytest.MonkeyPatch, away: int, says: str
+) -> None:
+    """The entry of a restore years ahead would make the next start trust that clock, and retention drop everything."""
+    monkeypatch.delenv(ACCEPT, raising=False)
+    realm = await master.realm()
+    await master.enrol("one")
+    feed = Feed(master.context, realm["id"])
+    await feed.turn(due=True)
+    before = await master.request("GET", "/audit-events?limit=100")
+    with pytest.raises(SetupError, match=says) as found:
+        await begin_again(master.context.settings, clock=lambda: START + away)
+    assert f"{ACCEPT}=1" in str(found.value)
+    assert await master.request("GET", "/audit-events?limit=100") == before
+    await feed.turn()
+    assert feed.version < 1000, "no version was raised"
+    monkeypatch.setenv(ACCEPT, "1")
+    assert (await begin_again(master.context.settings, clock=lambda: START + away)).nodes == 1
+
+
+async def test_versions_go_on_above_what_nodes_say(master: Master) -> None:
+    """An earlier restore, with a clock years ahead, has told nodes versions that the time does not reach."""
+    realm = await master.realm()
+    await master.enrol("one")
+    known = 2_500_000_000 * 1000
+    for above in (-1, ABOVE_MAX + 1):
+        with pytest.raises(SetupError, match="--above"):
+            await begin_again(master.context.settings, above, master.clock)
+    await begin_again(master.context.settings, known, master.clock)
+    feed = Feed(master.context, realm["id"])
+    await feed.turn(due=True)
+    assert {facts.version > known for facts in feed._index.facts.values()} == {True} and feed.version > known
+
+
+def test_a_backup_is_not_unpacked_at_a_time_that_can_not_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is written: a database that pg_restore has filled would have to be emptied by hand."""
+    monkeypatch.delenv(ACCEPT, raising=False)
+    settings = MasterSettings(
+        state_dir=private_directory(tmp_path / "master"),
+        public_url="https://127.0.0.1:8443",
+        tls_fingerprint=None,
+        database_url=f"sqlite+aiosqlite:///{tmp_path / 'master' / 'master.db'}",
+    )
+    save_settings(settings)
+    asyncio.run(migrated(settings))
+    back_up(settings.state_dir, tmp_path / "b.tar")
+    now = time.time()
+    for away, says in ((61 * DAY, "61 days after"), (-JUMP_MAX - 9, "s behind")):
+        monkeypatch.setattr(time, "time", lambda away=away: now + away)
+        with pytest.raises(SetupError, match=says):
+            restore(tmp_path / "b.tar", tmp_path / "again")
+        assert not list((tmp_path / "again").iterdir())
+
+
+async def migrated(settings: MasterSettings) -> None:
+    engine = make_engine(settings.database_url)
+    await bring_up_to_date(engine, settings.backups_dir)
+    await engine.dispose()
 
 
 async def test_a_copy_put_back_without_a_word_is_noticed(master: Master, caplog: pytest.LogCaptureFixture) -> None:

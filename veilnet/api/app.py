@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import structlog
 from fastapi import APIRouter, FastAPI
-from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.routing import BaseRoute
 
 from veilnet.api.access.endpoints import own_routes as whoami
@@ -20,11 +19,12 @@ from veilnet.api.accounts.endpoints import service_account_routes as service_acc
 from veilnet.api.accounts.endpoints import user_routes as users
 from veilnet.api.audit.endpoints import routes as audit
 from veilnet.api.audit.repository import AuditRepository
+from veilnet.api.audit.service import by_operator, record
 from veilnet.api.body_limit import BodyLimit
 from veilnet.api.ca import CaStore
 from veilnet.api.clock import WatchedClock
 from veilnet.api.context import Context
-from veilnet.api.db import make_engine, read_session
+from veilnet.api.db import make_engine, read_session, write_session
 from veilnet.api.enrolment.endpoints import routes as enrolment
 from veilnet.api.errors import install_handlers
 from veilnet.api.events.endpoints import routes as events
@@ -97,13 +97,19 @@ _ROUTES: Final = (
 )
 
 
-async def _look_at_the_clock(engine: AsyncEngine, clock: Callable[[], int]) -> None:
-    if isinstance(clock, WatchedClock):
-        async with read_session(engine) as session:
-            signed_at, change = await DirectoryRepository(session).last_signed(), await AuditRepository(session).last()
-        clock.compare(signed_at, change.created_at if change is not None else 0)
-        if fault := clock.fault:
-            _log.error("clock", detail=fault)
+async def _look_at_the_clock(context: Context) -> None:
+    """What the operator's word excuses is written down; from then on the time of that entry counts."""
+    clock = context.clock
+    if not isinstance(clock, WatchedClock):
+        return
+    async with read_session(context.engine) as session:
+        signed_at, change = await DirectoryRepository(session).last_signed(), await AuditRepository(session).last()
+    excused = clock.compare(signed_at, change.created_at if change is not None else 0)
+    if fault := clock.fault:
+        _log.error("clock", detail=fault)
+    if excused:
+        async with write_session(context.engine, context.hub) as session:
+            record(session, by_operator("accept_clock", clock(), {"fault": [excused, None]}))
 
 
 @cache
@@ -123,7 +129,7 @@ def _lifespan(context: Context, feeds: Feeds) -> Callable[[FastAPI], AbstractAsy
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
             await bring_up_to_date(context.engine, context.settings.backups_dir)
-            await _look_at_the_clock(context.engine, context.clock)
+            await _look_at_the_clock(context)
             async with (
                 listening(context.engine, context.hub),
                 context.operations.running(),

@@ -2,7 +2,7 @@
 """The Master's clock, watched: what it signs must not carry a time that is wrong.
 
 A jump against the monotonic clock makes it suspect until it jumps back or the Master is started again. A start at a
-time before what was signed last, or long after anything was written, is suspect too, unless the operator says that the
+time before what was signed or written last, or long after it, is suspect too, unless the operator says that the
 clock is right now (`ACCEPT`): retention and upkeep drop what a time far ahead makes old, and that does not come back.
 """
 
@@ -22,6 +22,10 @@ AWAY_MAX: Final = 60 * DAY
 ACCEPT: Final = "VEILNET_ACCEPT_CLOCK"
 
 
+_SUSPECT: Final = "clock-suspect: the Master's clock"
+_REMEDY: Final = f"set it and start again, or start once with {ACCEPT}=1 in the environment if it"
+
+
 class WatchedClock:
     """Unix seconds when called; `fault` says why it is not to be trusted, or is empty."""
 
@@ -33,14 +37,14 @@ class WatchedClock:
     def __call__(self) -> int:
         return int(self._wall())
 
-    def compare(self, signed_at: int, written_at: int) -> None:
-        """At the start, with the latest times that the database knows of a signature and of any change; 0 is none."""
-        now, latest = self(), max(signed_at, written_at)
-        self._at_start = _behind(now, signed_at)
-        if latest and now - latest > AWAY_MAX and not _accepted():
-            away = (now - latest) // DAY
-            remedy = f"set it and restart the Master, or start it with {ACCEPT}=1 if it was away for so long"
-            self._at_start = f"clock-suspect: the Master's clock is {away} days after its last change; {remedy}"
+    def compare(self, signed_at: int, written_at: int) -> str:
+        """At the start, with the latest times that the database knows of a signature and of any change; 0 is none.
+
+        The fault that the operator's word excuses, or nothing.
+        """
+        found = fault_at_start(self(), signed_at, written_at)
+        self._at_start = "" if accepted() else found
+        return found if accepted() else ""
 
     @property
     def fault(self) -> str:
@@ -52,7 +56,7 @@ class WatchedClock:
             self._offset += max(-1.0, min(1.0, jump))
             return ""
         way = "forward" if jump > 0 else "back"
-        return f"clock-suspect: the Master's clock jumped {way} by {abs(jump):.0f} s; set it, or restart the Master"
+        return f"{_SUSPECT} jumped {way} by {abs(jump):.0f} s; set it, or restart the Master"
 
 
 def clock_fault(clock: Callable[[], int], signed_at: int) -> str:
@@ -62,18 +66,26 @@ def clock_fault(clock: Callable[[], int], signed_at: int) -> str:
     return _behind(clock(), signed_at)
 
 
+def fault_at_start(now: int, signed_at: int, written_at: int) -> str:
+    """Why `now` can't be right beside the latest times that a database knows (0: none), or nothing."""
+    latest = max(signed_at, written_at)
+    if latest - now > JUMP_MAX:
+        done = "signed" if signed_at == latest else "written"
+        return f"{_SUSPECT} is {latest - now} s behind what it has {done}; {_REMEDY} is right now and was wrong then"
+    if latest and now - latest > AWAY_MAX:
+        away = (now - latest) // DAY
+        return f"{_SUSPECT} is {away} days after its last change; {_REMEDY} is right and nothing ran for so long"
+    return ""
+
+
 def _behind(now: int, signed_at: int) -> str:
-    behind = signed_at - now
-    if behind <= JUMP_MAX or _accepted():
-        return ""
-    remedy = f"set it and restart the Master, or start it with {ACCEPT}=1 if the clock is right now and was wrong then"
-    return f"clock-suspect: the Master's clock is {behind} s behind what it has signed; {remedy}"
+    return "" if accepted() or signed_at - now <= JUMP_MAX else fault_at_start(now, signed_at, 0)
 
 
 def signed_in_a_future_that_was_none(clock: Callable[[], int], signed_at: int) -> bool:
     """The operator says that the clock was wrong when it signed last, and is right now."""
-    return _accepted() and signed_at - clock() > JUMP_MAX
+    return accepted() and signed_at - clock() > JUMP_MAX
 
 
-def _accepted() -> bool:
+def accepted() -> bool:
     return bool(os.environ.get(ACCEPT))

@@ -167,7 +167,13 @@ def what_to_redo(begun: Begun, made: int | None = None) -> Iterator[str]:
 
 
 @db_app.command("restored")
-def database_restored(state_dir: StateDir = _DEFAULT_DIR) -> None:
+def database_restored(
+    state_dir: StateDir = _DEFAULT_DIR,
+    above: Annotated[
+        int,
+        typer.Option("--above", help="Versions go on above this one, too: the highest that the log says nodes know."),
+    ] = 0,
+) -> None:
     """After the database alone was put back from an older copy (pg_restore, a snapshot of its disk): once."""
     from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
 
@@ -176,7 +182,7 @@ def database_restored(state_dir: StateDir = _DEFAULT_DIR) -> None:
 
     with _setup_errors():
         try:
-            begun = asyncio.run(begin_again(load_settings(state_dir)))
+            begun = asyncio.run(begin_again(load_settings(state_dir), above))
         except SQLAlchemyError as error:
             fail(f"database: {type(error).__name__}: {str(error).splitlines()[0][:200]}", "see `master db doctor`")
     for line in what_to_redo(begun):

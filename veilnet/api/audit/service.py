@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -12,6 +12,8 @@ from veilnet.api.audit.models import AuditEvent
 from veilnet.api.audit.repository import AuditRepository
 from veilnet.api.counters.repository import CounterRepository
 from veilnet.api.db import before_commit
+from veilnet.api.ids import new_id
+from veilnet.api.platform.request_id import current_request_id
 
 _HOOK: Final = "2 audit"
 _PENDING: Final = "veil_audit"
@@ -21,6 +23,24 @@ def record(session: AsyncSession, entry: AuditEvent) -> None:
     """`seq` and `hash` are filled in before the commit."""
     session.info.setdefault(_PENDING, []).append(entry)
     before_commit(session, _HOOK, _append)
+
+
+def by_operator(action: str, now: int, changes: dict[str, Any]) -> AuditEvent:
+    """An entry for what was done on the Master's host itself, by no request."""
+    return AuditEvent(
+        id=new_id("aud"),
+        created_at=now,
+        realm_id=None,
+        action=action,
+        actor_kind="operator",
+        actor_id="host",
+        actor_name="the Master's host",
+        token_id=None,
+        request_id=current_request_id(),
+        source="",
+        subject=None,
+        changes=changes,
+    )
 
 
 async def _append(session: AsyncSession) -> None:

@@ -41,7 +41,8 @@ RETRY: Final = 1.0
 """Seconds until a turn that failed is tried again."""
 _BEHIND: Final = (
     "realm %s: node %s says that it knows version %d, this Master is at %d: if the database was put back from an older"
-    " copy, run `veilnet master db restored` once; one node alone proves nothing, veilnet_master_nodes_ahead counts"
+    " copy, set this host's clock and run `veilnet master db restored` once (after a restore with a wrong clock: with"
+    " --above and the highest version that nodes say); one node alone proves nothing, veilnet_master_nodes_ahead counts"
 )
 _FIRST: Final = 1
 """A version that everything came after; 0 is of who knows nobody, and hears of nobody that is gone."""

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from veilnet.api.settings import MasterSettings, SetupError, load_settings, save_settings, settings_file
 from veilnet.api.storage.copies import check_sqlite, copy_database, restore_database
-from veilnet.api.storage.restored import Begun, begin_again
+from veilnet.api.storage.restored import Begun, begin_again, check_time
 from veilnet.files import private_directory, write_private
 
 FORMAT: Final = 1
@@ -76,6 +76,7 @@ def restore(source: Path, state_dir: Path, database_url: str | None = None) -> R
 
 def _unpack(files: dict[str, bytes], state_dir: Path, database_url: str | None) -> Restored:
     made = int(json.loads(files.pop(MANIFEST)).get("made", 0))
+    check_time(int(time.time()), 0, made)
     old = MasterSettings.model_validate_json(files.pop("master.json"))
     url = database_url or _moved(old.database_url, state_dir)
     with tempfile.TemporaryDirectory(dir=state_dir, prefix=".restore.") as folder:
