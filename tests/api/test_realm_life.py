@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from tests.api.conftest import START, Master, node_headers
+from tests.api.conftest import INHERITED, START, Master, node_headers
 from tests.api.test_snapshot_route import replica_of
 from veilnet.api.db import Base, read_session
 
-DEFAULTS = {"min_guardians": 2, "rekey_seconds": 120, "idle_seconds": 300}
+DEFAULTS = {**INHERITED, "min_guardians": 2, "rekey_seconds": 120, "idle_seconds": 300}
 
 
 async def hosts_of(master: Master, enrolled: dict[str, Any], realm: dict[str, Any]) -> list[tuple[str, str]]:

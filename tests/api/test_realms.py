@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.conftest import Master
+from tests.api.conftest import INHERITED, Master
 
 
 async def test_realm_has_its_own_ca_key_on_disk_only(master: Master) -> None:
@@ -17,7 +17,7 @@ async def test_realm_has_its_own_ca_key_on_disk_only(master: Master) -> None:
     assert realm["id"].startswith("rlm_")
     assert realm["realm"] == realm["ca_fingerprint"][:32]
     assert IPv6Network(realm["ipv6_prefix"]).subnet_of(IPv6Network("fd00::/8"))
-    assert realm["settings"] == {"min_guardians": 2, "rekey_seconds": 120, "idle_seconds": 300}
+    assert realm["settings"] == {**INHERITED, "min_guardians": 2, "rekey_seconds": 120, "idle_seconds": 300}
     (key_file,) = master.context.settings.realms_dir.iterdir()
     assert key_file.name == f"{realm['realm']}.key"
     assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
@@ -69,7 +69,7 @@ async def test_settings_are_replaced_and_raise_the_version(master: Master) -> No
     body = {"min_guardians": 0, "rekey_seconds": 60}
     settings = await master.change("PUT", "/realms/lab/settings", json=body)
     after = await master.request("GET", "/realms/lab")
-    assert after["settings"] == settings == {"min_guardians": 0, "rekey_seconds": 60, "idle_seconds": 300}
+    assert after["settings"] == settings == {**INHERITED, "min_guardians": 0, "rekey_seconds": 60, "idle_seconds": 300}
     assert after["version"] == before["version"] + 1
 
 

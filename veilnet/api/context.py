@@ -19,6 +19,7 @@ from veilnet.api.nodes.sightings import Sightings
 from veilnet.api.operations.runner import OperationRunner
 from veilnet.api.ops.metrics import Metrics
 from veilnet.api.platform.rate_limit import RateLimiter
+from veilnet.api.realms.lifetimes import KnownLifetimes
 from veilnet.api.sealing import Sealer
 from veilnet.api.settings import MasterSettings
 
@@ -39,6 +40,7 @@ class Context:
     """One builder of a realm's snapshot at a time."""
     operations: OperationRunner = field(init=False)
     sightings: Sightings = field(init=False)
+    lifetimes: KnownLifetimes = field(init=False)
     descriptors: DescriptorWriter = field(init=False)
     in_flight: set[tuple[str, str, str]] = field(default_factory=set)
     """Idempotency keys of requests that this process is carrying out."""
@@ -46,4 +48,5 @@ class Context:
     def __post_init__(self) -> None:
         object.__setattr__(self, "operations", OperationRunner(self.engine, self.hub, self.clock))
         object.__setattr__(self, "sightings", Sightings(self.engine, self.hub))
+        object.__setattr__(self, "lifetimes", KnownLifetimes(self.engine, self.settings))
         object.__setattr__(self, "descriptors", DescriptorWriter(self.engine, self.hub))

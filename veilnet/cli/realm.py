@@ -21,10 +21,29 @@ _COLUMNS = ("name", "id", "ipv4_range", "ipv6_prefix", "version", "created_at")
 MinGuardians = Annotated[int | None, typer.Option("--min-guardians", help="Relays on every path, at least.")]
 RekeySeconds = Annotated[int | None, typer.Option("--rekey-seconds", help="Life of a key.")]
 IdleSeconds = Annotated[int | None, typer.Option("--idle-seconds", help="Silence after which a link dissolves.")]
+_MASTERS = "master"
 
 
-def _given(**settings: int | None) -> RealmSettings:
+def _seconds(text: str | None) -> str | None:
+    if text is not None and text != _MASTERS and not text.isdecimal():
+        raise typer.BadParameter(f"a number of seconds, or `{_MASTERS}` for the Master's own")
+    return text
+
+
+def _lifetime(name: str, what: str) -> Any:
+    return typer.Option(f"--{name}-seconds", metavar="SECONDS|master", callback=_seconds, help=what)
+
+
+Certificate = Annotated[str | None, _lifetime("certificate", "Life of a certificate: a revoked node counts no longer.")]
+Grace = Annotated[str | None, _lifetime("grace", "For which a node may come back after its certificate's end.")]
+Ephemeral = Annotated[str | None, _lifetime("ephemeral", "Away for so long, an ephemeral node is deleted.")]
+
+
+def _given(lifetimes: dict[str, str | None], **settings: int | None) -> RealmSettings:
     given: Any = {name: value for name, value in settings.items() if value is not None}
+    for name, text in lifetimes.items():
+        if text is not None:
+            given[f"{name}_seconds"] = None if text == _MASTERS else int(text)
     return cast(RealmSettings, given)
 
 
@@ -35,28 +54,36 @@ def create(  # noqa: PLR0917 - each is an option of the command line
     min_guardians: MinGuardians = None,
     rekey_seconds: RekeySeconds = None,
     idle_seconds: IdleSeconds = None,
+    certificate_seconds: Certificate = None,
+    grace_seconds: Grace = None,
+    ephemeral_seconds: Ephemeral = None,
     admin_token: AdminToken = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a realm with a CA key of its own."""
-    settings = _given(min_guardians=min_guardians, rekey_seconds=rekey_seconds, idle_seconds=idle_seconds)
+    lives = {"certificate": certificate_seconds, "grace": grace_seconds, "ephemeral": ephemeral_seconds}
+    settings = _given(lives, min_guardians=min_guardians, rekey_seconds=rekey_seconds, idle_seconds=idle_seconds)
     body: RealmCreate = {"name": name, "ipv4_range": ipv4, "settings": settings}
     print_rows([connect(admin_token).create_realm(body)], _COLUMNS, as_json=as_json)
 
 
 @app.command()
-def settings(
+def settings(  # noqa: PLR0917 - each is an option of the command line
     name: Annotated[str | None, typer.Argument(help="Not needed while there is only one.")] = None,
     min_guardians: MinGuardians = None,
     rekey_seconds: RekeySeconds = None,
     idle_seconds: IdleSeconds = None,
+    certificate_seconds: Certificate = None,
+    grace_seconds: Grace = None,
+    ephemeral_seconds: Ephemeral = None,
     admin_token: AdminToken = None,
 ) -> None:
     """Show a realm's settings, or change those that are given; nodes follow within seconds."""
     api = connect(admin_token)
     name = the_realm(api, name)
     current = api.get_realm_settings(name)
-    changes = _given(min_guardians=min_guardians, rekey_seconds=rekey_seconds, idle_seconds=idle_seconds)
+    lives = {"certificate": certificate_seconds, "grace": grace_seconds, "ephemeral": ephemeral_seconds}
+    changes = _given(lives, min_guardians=min_guardians, rekey_seconds=rekey_seconds, idle_seconds=idle_seconds)
     if changes:
         current = api.replace_realm_settings(name, {**current, **changes}, if_match=api.etag)
     print_json(current)

@@ -551,12 +551,18 @@ class RealmSettings(TypedDict):
     min_guardians: NotRequired[int]
     rekey_seconds: NotRequired[int]
     idle_seconds: NotRequired[int]
+    certificate_seconds: NotRequired[int | None]
+    grace_seconds: NotRequired[int | None]
+    ephemeral_seconds: NotRequired[int | None]
 
 
 class RealmSettingsPatch(TypedDict):
     min_guardians: NotRequired[int | None]
     rekey_seconds: NotRequired[int | None]
     idle_seconds: NotRequired[int | None]
+    certificate_seconds: NotRequired[int | None]
+    grace_seconds: NotRequired[int | None]
+    ephemeral_seconds: NotRequired[int | None]
 
 
 Role = Literal["owner", "admin", "operator", "relay_operator", "auditor", "readonly"]

@@ -19,6 +19,7 @@ from veilnet.api.nodes.models import Node
 from veilnet.api.nodes.repository import NodeRepository
 from veilnet.api.nodes.service import checked_descriptor, store_descriptor
 from veilnet.api.platform.call import Call
+from veilnet.api.realms.lifetimes import lifetimes
 from veilnet.api.realms.models import Realm
 from veilnet.api.realms.repository import RealmRepository
 from veilnet.api.realms.service import ula_address
@@ -41,6 +42,7 @@ async def enrol(call: Call, body: EnrolmentRequest) -> Enrolled:
     await session.refresh(token)
     claim = _checked_claim(body, realm, token, now)
     node = await NodeRepository(session).by_identity(key_id(claim.key).hex())
+    lives = lifetimes(realm, context.settings)
     if node is not None and node.realm_id != realm.id:
         raise Conflict("name-taken", "this identity is of another realm: enrol with a new one")
     if node is None or node.deleted_at is not None:
@@ -48,7 +50,7 @@ async def enrol(call: Call, body: EnrolmentRequest) -> Enrolled:
         node = await _new_node(session, context, realm, token, claim, node)
     elif node.revoked_at is not None:
         raise Forbidden("node-revoked", f"node {node.name} was revoked: enrol with a new identity")
-    elif node.expired_at is not None or lapsed(node.certificate_not_after, now, context.settings.grace_seconds):
+    elif node.expired_at is not None or lapsed(node.certificate_not_after, now, lives.grace):
         spend(token, now)
         await _readmit(session, context, realm, token, node)
     elif node.token_id != token.id:
@@ -108,7 +110,7 @@ async def _new_node(  # noqa: PLR0917 - what a node is made of
     for field, value in fields.items():
         setattr(row, field, value)
     ca = await authority(session, context.cas, realm)
-    issue_certificate(row, ca, now, context.settings.certificate_seconds)
+    issue_certificate(row, ca, now, lifetimes(realm, context.settings).certificate)
     return row
 
 
@@ -122,7 +124,7 @@ async def _readmit(session: AsyncSession, context: Context, realm: Realm, token:
     row.last_seen_at = now
     await lifecycle.renew(session, row, now)
     ca = await authority(session, context.cas, realm)
-    issue_certificate(row, ca, now, context.settings.certificate_seconds)
+    issue_certificate(row, ca, now, lifetimes(realm, context.settings).certificate)
 
 
 async def _take_descriptor(session: AsyncSession, node: Node, body: EnrolmentRequest, now: int) -> None:

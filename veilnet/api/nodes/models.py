@@ -42,6 +42,8 @@ class Node(VersionedEntity):
     certificate: Mapped[dict[str, str]] = mapped_column(JSON)
     certificate_serial: Mapped[int]
     certificate_not_after: Mapped[int]
+    certificates_until: Mapped[int] = mapped_column(server_default="0")
+    """When the last that was ever issued ends: an older one may end later, if lifetimes were longer then."""
     public_key: Mapped[str]
     """ML-DSA-65, base64."""
     descriptor: Mapped[dict[str, str]] = mapped_column(JSON)
@@ -62,7 +64,7 @@ class Node(VersionedEntity):
     deleted_at: Mapped[int | None]
     """From then on no list shows it. The row goes once nobody can hold a valid certificate of it."""
     ephemeral: Mapped[bool] = mapped_column(default=False)
-    """Deleted when it has been away for `ephemeral_seconds`."""
+    """Deleted when it has been away for its realm's `ephemeral_seconds`."""
     labels: Mapped[dict[str, str]] = mapped_column(JSON, default=dict)
 
     @property

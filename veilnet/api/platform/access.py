@@ -73,13 +73,14 @@ async def identify(context: Context, connection: HTTPConnection, rule: Rule, *, 
 async def _node(context: Context, text: str, source: str) -> Principal:
     async with read_session(context.engine) as session:
         node = await node_of(session, text)
-    _check_grace(node, context)
+    await _check_grace(node, context)
     return Principal("node", node.id, node.name, node=node, source=source)
 
 
-def _check_grace(node: Caller, context: Context) -> None:
+async def _check_grace(node: Caller, context: Context) -> None:
     """A node may come late, but not for ever."""
-    if lapsed(node.certificate_not_after, context.clock(), context.settings.grace_seconds):
+    grace = (await context.lifetimes.of(node.realm_id)).grace
+    if lapsed(node.certificate_not_after, context.clock(), grace):
         detail = f"node {node.name}'s certificate ended too long ago: renew it (`veilnet node renew`) or enrol again"
         raise Forbidden("certificate-lapsed", detail)
 

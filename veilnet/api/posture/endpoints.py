@@ -31,5 +31,5 @@ async def list_crypto_posture_nodes(
     """The members, each with its certificate and the CA key that signed it."""
     row = await visible_realm(call, realm)
     nodes = PostureRepository(call.session)
-    query = nodes.in_state(row.id, filters.certificate, call.now, service.late_seconds(call))
-    return await paginate(call, page, nodes, query, service.presenter(call))
+    query = nodes.in_state(row.id, filters.certificate, call.now, service.late_seconds(call, row))
+    return await paginate(call, page, nodes, query, service.presenter(call, row))

@@ -9,6 +9,8 @@ from veilnet.api.nodes.models import Node
 from veilnet.api.platform.call import Call
 from veilnet.api.posture.repository import PostureRepository
 from veilnet.api.posture.schemas import CertificateState, CryptoPosture, NodePosture, Suite
+from veilnet.api.realms.lifetimes import lifetimes
+from veilnet.api.realms.models import Realm
 from veilnet.api.realms.service import visible_realm
 from veilnet.api.rotation.repository import CaKeyRepository
 from veilnet.api.rotation.service import show
@@ -28,18 +30,18 @@ async def posture(call: Call, realm_ref: str) -> CryptoPosture:
             "ca_announced": ca.keys[-1].state == "announced",
             "on_other_ca_keys": ca.remaining,
             "rekey_seconds": realm.rekey_seconds,
-            "certificate_seconds": call.context.settings.certificate_seconds,
-            **await PostureRepository(call.session).counts(realm.id, call.now, late_seconds(call)),
+            "certificate_seconds": lifetimes(realm, call.context.settings).certificate,
+            **await PostureRepository(call.session).counts(realm.id, call.now, late_seconds(call, realm)),
         }
     )
 
 
-def late_seconds(call: Call) -> int:
-    return call.context.settings.certificate_seconds // 3
+def late_seconds(call: Call, realm: Realm) -> int:
+    return lifetimes(realm, call.context.settings).certificate // 3
 
 
-def presenter(call: Call) -> Callable[[Node], NodePosture]:
-    now, late = call.now, late_seconds(call)
+def presenter(call: Call, realm: Realm) -> Callable[[Node], NodePosture]:
+    now, late = call.now, late_seconds(call, realm)
 
     def present(row: Node) -> NodePosture:
         return NodePosture.model_validate(

@@ -24,6 +24,12 @@ class Realm(VersionedEntity):
     min_guardians: Mapped[int]
     rekey_seconds: Mapped[int]
     idle_seconds: Mapped[int]
+    certificate_seconds: Mapped[int | None]
+    """These three are None where the Master's own count (`lifetimes`)."""
+    grace_seconds: Mapped[int | None]
+    ephemeral_seconds: Mapped[int | None]
+    lifetimes_changed_at: Mapped[int] = mapped_column(server_default="0")
+    """No node was away longer than since then: its replica went by the lifetimes from before."""
     dns: Mapped[dict[str, Any]] = mapped_column(JSON, server_default="{}")
     """`suffix` (null: made from the realm's name) and `records`; empty where nobody has said anything."""
     revision: Mapped[int]

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from veilnet.api.schemas import Body, Label, Out
+from veilnet.api.times import DAY
 from veilnet.protocol.names import ADDRESSES_MAX, DOMAIN_PATTERN, RECORD_MAX, RECORDS_MAX, usable
 from veilnet.protocol.networks import IpAddress
 
@@ -21,9 +22,16 @@ def _usable(network: IPv4Network) -> IPv4Network:
 
 
 class RealmSettings(Body):
+    """The last three are the Master's own where they are null. `certificate_seconds`: for so long a node that was
+    revoked counts where the Master can't be reached; `grace_seconds`: after its certificate's end, for which a node
+    may come back without enrolling again; `ephemeral_seconds`: away for so long, an ephemeral node is deleted."""
+
     min_guardians: Annotated[int, Field(ge=0, le=8)] = 2
     rekey_seconds: Annotated[int, Field(ge=1, le=3600)] = 120
     idle_seconds: Annotated[int, Field(ge=10, le=86400)] = 300
+    certificate_seconds: Annotated[int, Field(ge=600, le=366 * DAY)] | None = None
+    grace_seconds: Annotated[int, Field(ge=0, le=366 * DAY)] | None = None
+    ephemeral_seconds: Annotated[int, Field(ge=60, le=366 * DAY)] | None = None
 
 
 class RealmConfig(Body):
@@ -37,6 +45,9 @@ class RealmSettingsPatch(Body):
     min_guardians: int | None = None
     rekey_seconds: int | None = None
     idle_seconds: int | None = None
+    certificate_seconds: int | None = None
+    grace_seconds: int | None = None
+    ephemeral_seconds: int | None = None
 
 
 class RealmPatch(Body):

@@ -12,6 +12,7 @@ from veilnet.api.ids import new_id
 from veilnet.api.platform.call import Call
 from veilnet.api.platform.merge_patch import patched
 from veilnet.api.platform.roles import RealmIds
+from veilnet.api.realms.lifetimes import lifetimes
 from veilnet.api.realms.models import Realm
 from veilnet.api.realms.repository import RealmRepository
 from veilnet.api.realms.schemas import RealmConfig, RealmCreate, RealmDns, RealmOut, RealmPatch, RealmSettings
@@ -69,13 +70,22 @@ async def patch_realm(call: Call, id_or_name: str, patch: RealmPatch) -> RealmOu
     wanted = patched(RealmConfig, RealmConfig(name=realm.name, settings=before.settings), patch)
     if wanted.name != realm.name and await RealmRepository(call.session).find(wanted.name) is not None:
         raise Conflict("name-taken", f"a realm {wanted.name} exists")
-    for name, value in {"name": wanted.name, **wanted.settings.model_dump()}.items():
-        setattr(realm, name, value)
+    realm.name = wanted.name
+    _set(call, realm, wanted.settings)
     await _changed(call, realm)
     after = realm_out(realm)
     call.audit(realm.id, realm.id, before, after)
     call.emit("realm.changed", realm.id, realm.id, {"name": realm.name})
     return after
+
+
+def _set(call: Call, realm: Realm, wanted: RealmSettings) -> None:
+    before = lifetimes(realm, call.context.settings)
+    for name, value in wanted.model_dump().items():
+        setattr(realm, name, value)
+    if lifetimes(realm, call.context.settings) != before:
+        realm.lifetimes_changed_at = call.now
+        call.context.lifetimes.forget(realm.id)
 
 
 async def _changed(call: Call, realm: Realm) -> None:
@@ -88,8 +98,7 @@ async def replace_settings(call: Call, id_or_name: str, body: RealmSettings) -> 
     realm = await visible_realm(call, id_or_name)
     call.match(realm)
     before = settings_of(realm)
-    for name, value in body.model_dump().items():
-        setattr(realm, name, value)
+    _set(call, realm, body)
     await _changed(call, realm)
     call.audit(realm.id, realm.id, before, body)
     call.emit("realm.settings_changed", realm.id, realm.id, body.model_dump())

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Certificates of nodes: issued at enrolment, renewed with the record in which they stand.
 
-A certificate lives `certificate_seconds` and is renewed after half of that, while its node shows signs of life: a
-descriptor that has not run out. A node that comes back later gets a new one with its next descriptor, up to
+A certificate lives its realm's `certificate_seconds` and is renewed after half of that, while its node shows signs of
+life: a descriptor that has not run out. A node that comes back later gets a new one with its next descriptor, up to
 `grace_seconds` after the old one has ended; after that it has to enrol again.
 """
 
@@ -23,6 +23,7 @@ def issue_certificate(row: Node, authority: Authority, now: int, seconds: int) -
     """A new certificate for the node's key, with the next serial."""
     row.certificate_serial += 1
     row.certificate_not_after = now + seconds if row.expires_at is None else min(now + seconds, row.expires_at)
+    row.certificates_until = max(row.certificates_until or 0, row.certificate_not_after)
     certificate = Certificate(
         realm=authority.realm,
         node=bytes.fromhex(row.node_id),
@@ -55,6 +56,7 @@ def lapsed(certificate_not_after: int, now: int, grace: int) -> bool:
 def is_due(row: Node, authority: Authority, now: int, seconds: int) -> bool:
     """Whether the certificate no longer says what it should, is another key's, or is old."""
     outlives = row.expires_at is not None and row.certificate_not_after > row.expires_at
+    outlives |= row.certificate_not_after > now + seconds + CLOCK_SKEW  # certificates lived longer when it was made
     if row.certificate["key"] != authority.signer or outlives or not _says(row, now):
         return True
     return now >= renew_at(row, now, seconds)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import math
 from typing import Annotated, Any, Final
 
 from fastapi import Query, WebSocket, WebSocketDisconnect
@@ -88,7 +87,7 @@ class _Presence:
     def __init__(self, context: Context, node: Caller) -> None:
         self.row_id = node.id
         self._context = context
-        self._every = context.settings.ephemeral_seconds / 4 if node.ephemeral else math.inf
+        self._realm_id = node.realm_id if node.ephemeral else None
         self._noted_at = 0
 
     async def note(self) -> None:
@@ -96,8 +95,11 @@ class _Presence:
         await self._context.sightings.note(self.row_id, self._noted_at)
 
     async def renew(self) -> None:
-        if self._context.clock() - self._noted_at >= self._every:
-            with contextlib.suppress(SQLAlchemyError, OSError):  # a database that takes no writes ends no channel
+        if self._realm_id is None:
+            return
+        with contextlib.suppress(SQLAlchemyError, OSError):  # a database that takes no writes ends no channel
+            away_max = (await self._context.lifetimes.of(self._realm_id)).ephemeral
+            if self._context.clock() - self._noted_at >= away_max / 4:
                 await self.note()
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import JSON, BigInteger, Connection, ForeignKey, Index, Integer, event, insert, inspect
+from sqlalchemy import JSON, BigInteger, Connection, ForeignKey, Index, Integer, event, insert, inspect, update
 from sqlalchemy.orm import Mapped, Mapper, mapped_column
 
 from veilnet.api.db import Base
@@ -78,6 +78,7 @@ _NOT_IN_RECORD: Final = {
     "certificate",
     "certificate_not_after",
     "certificate_serial",
+    "certificates_until",
     "credential_hash",
     "deleted_at",
     "ephemeral",
@@ -87,7 +88,15 @@ _NOT_IN_RECORD: Final = {
     "row_version",
 }
 """Of a node's row; the certificate is made by the publisher itself."""
-_NOT_IN_HEAD: Final = {"revision", "row_version", "version_floor"}
+_NOT_IN_HEAD: Final = {
+    "certificate_seconds",
+    "ephemeral_seconds",
+    "grace_seconds",
+    "lifetimes_changed_at",
+    "revision",
+    "row_version",
+    "version_floor",
+}
 
 
 def _mark(connection: Connection, realm_id: str, node_id: str | None) -> None:
@@ -126,3 +135,6 @@ def _realm_added(_: Mapper[Realm], connection: Connection, realm: Realm) -> None
 def _realm_changed(_: Mapper[Realm], connection: Connection, realm: Realm) -> None:
     if _changed(realm, _NOT_IN_HEAD):
         _mark(connection, realm.id, None)
+    if inspect(realm, raiseerr=True).attrs.certificate_seconds.history.has_changes():
+        alive = (DirectoryRecord.realm_id == realm.id, ~DirectoryRecord.gone)
+        connection.execute(update(DirectoryRecord).where(*alive).values(renew_at=0))  # all are looked at again

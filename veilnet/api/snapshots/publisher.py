@@ -21,6 +21,7 @@ from veilnet.api.errors import ClockSuspect
 from veilnet.api.nodes.models import Node
 from veilnet.api.nodes.repository import NodeRepository
 from veilnet.api.policies.repository import PolicyRepository
+from veilnet.api.realms.lifetimes import lifetimes
 from veilnet.api.realms.models import Realm
 from veilnet.api.realms.repository import RealmRepository
 from veilnet.api.realms.service import get_realm, names_of
@@ -93,7 +94,8 @@ class _Batch:
         self._session, self._context, self._realm_id = session, context, realm_id
         self._directory, self._nodes = DirectoryRepository(session), NodeRepository(session)
         self._now = context.clock()
-        self._seconds = context.settings.certificate_seconds
+        self._seconds = 0
+        """Life of a certificate; known with the realm."""
         self.began_again = False
         """What was signed by a clock that was ahead is on the list again."""
 
@@ -107,6 +109,7 @@ class _Batch:
         rows = await self._directory.nodes({change.node_id for change in changes if change.node_id is not None})
         realm = await get_realm(self._session, self._realm_id)
         await self._session.refresh(realm)
+        self._seconds = lifetimes(realm, self._context.settings).certificate
         await self._check_clock(head)
         ca = await authority(self._session, self._context.cas, realm)
         await self._sign_records(rows, ca, realm.revision)
@@ -167,7 +170,8 @@ class _Batch:
         held.document = _text(record_json(sign_entry(entry, ca.realm, ca.key), cert, descriptor))
 
     def _bury(self, row: Node, held: DirectoryRecord, ca: Authority, version: int) -> None:
-        until = max(row.certificate_not_after, self._now + self._seconds) + CLOCK_SKEW
+        longest = max(self._seconds, self._context.settings.certificate_seconds)
+        until = max(row.certificates_until, self._now + longest) + CLOCK_SKEW
         entry = Entry(bytes.fromhex(row.node_id), version, self._now, until=until)
         held.version = held.facts_version = version
         held.gone, held.renew_at, held.content, held.signer = True, until, "", ca.signer

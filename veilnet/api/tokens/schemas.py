@@ -24,7 +24,7 @@ class TokenCreate(Body):
     usage_limit: Annotated[int, Field(ge=1, le=100_000)] | None = 1
     expires_in: Annotated[int, Field(ge=60, le=365 * DAY)] = DAY
     ephemeral: bool = False
-    """Its nodes are deleted when they have been away for the Master's `ephemeral_seconds`."""
+    """Its nodes are deleted when they have been away for the realm's `ephemeral_seconds`."""
     requires_approval: bool = False
     """Nodes wait for `POST /nodes/{id}:approve` before any other node hears of them."""
     auto_taints: Taints = Field(default_factory=list)

@@ -56,18 +56,17 @@ async def announce(context: Context) -> None:
         due = await _due(session, context.settings, now)
     for place in range(0, len(due), BATCH):
         async with write_session(context.engine, context.hub) as session:
-            await _tell(session, due[place : place + BATCH], now)
-            await UpkeepRepository(session).forget_notices(now - KEEP_SECONDS)
+            await _tell(session, context.settings, due[place : place + BATCH], now)
+            await UpkeepRepository(session, context.settings).forget_notices(now - KEEP_SECONDS)
 
 
 async def _due(session: AsyncSession, settings: MasterSettings, now: int) -> list[Notice]:
-    found, until = UpkeepRepository(session), now + max(DAYS) * DAY
-    life, grace = settings.certificate_seconds, settings.grace_seconds
+    found, until = UpkeepRepository(session, settings), now + max(DAYS) * DAY
     tls = await asyncio.to_thread(_tls_certificate, settings)
     endings = (
         await found.nodes_to_expire(now, until),
-        _late(await found.certificates(now, now + life // 2), life // 2),
-        await found.credentials(now, grace),
+        await found.certificates(now),
+        await found.credentials(now),
         await found.api_tokens(now, until),
         await found.client_secrets(now, until),
         await found.enrolment_tokens(now, until),
@@ -77,11 +76,6 @@ async def _due(session: AsyncSession, settings: MasterSettings, now: int) -> lis
     return [notice for kind, several in found_kinds for notice in _notices(kind, several, now)]
 
 
-def _late(certificates: list[Ending], half_life: int) -> list[Ending]:
-    """They are renewed at half of their life: what is left then is what counts."""
-    return [ending._replace(begun_at=ending.ends_at - half_life) for ending in certificates]
-
-
 def _notices(kind: str, endings: list[Ending], now: int) -> Iterator[Notice]:
     for ending in endings:
         passed = [days for days in DAYS if ending.begun_at < ending.ends_at - days * DAY <= now]
@@ -89,8 +83,8 @@ def _notices(kind: str, endings: list[Ending], now: int) -> Iterator[Notice]:
             yield Notice(kind, min(passed), ending)
 
 
-async def _tell(session: AsyncSession, notices: list[Notice], now: int) -> None:
-    fresh = await UpkeepRepository(session).note([notice.key for notice in notices])
+async def _tell(session: AsyncSession, settings: MasterSettings, notices: list[Notice], now: int) -> None:
+    fresh = await UpkeepRepository(session, settings).note([notice.key for notice in notices])
     for notice in notices:
         if notice.key in fresh:
             about = {"name": notice.ending.name, "days": notice.days, "ends_at": notice.ending.ends_at}

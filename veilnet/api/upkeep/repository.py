@@ -6,13 +6,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-from sqlalchemy import delete, func, or_, select
+from sqlalchemy import BigInteger, delete, func, literal, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from veilnet.api.access.models import ApiToken
 from veilnet.api.nodes.models import Node
 from veilnet.api.oauth.models import ServiceAccountSecret
+from veilnet.api.realms.models import Realm
+from veilnet.api.settings import MasterSettings
 from veilnet.api.snapshots.models import DirectoryChange, DirectoryRecord
 from veilnet.api.tokens.models import EnrolmentToken
 from veilnet.api.upkeep.models import ExpiryNotice
@@ -33,12 +35,25 @@ class Due(NamedTuple):
     realm_id: str
 
 
+def _of_realm(own: Any, master: int) -> Any:
+    """What counts in a node's realm."""
+    return func.coalesce(select(own).where(Realm.id == Node.realm_id).correlate(Node).scalar_subquery(), master)
+
+
+def _longest(own: Any, master: int) -> Any:
+    """Of all realms, so that nodes can be found by index before each one's own counts."""
+    return select(func.max(func.coalesce(own, master))).scalar_subquery()
+
+
 _NOT_OUT = (Node.revoked_at.is_(None), Node.expired_at.is_(None))
 
 
 class UpkeepRepository:
-    def __init__(self, session: AsyncSession) -> None:
+    def __init__(self, session: AsyncSession, settings: MasterSettings) -> None:
         self.session = session
+        self._settings = settings
+        self._life = _of_realm(Realm.certificate_seconds, settings.certificate_seconds)
+        self._grace = _of_realm(Realm.grace_seconds, settings.grace_seconds)
 
     # ---- nodes -----------------------------------------------------------------------------------------------------
 
@@ -46,16 +61,20 @@ class UpkeepRepository:
         query = select(Node.id, Node.realm_id).where(Node.expires_at <= now, *_NOT_OUT)
         return await self._due(query.limit(limit))
 
-    async def absent(self, before: int, limit: int) -> list[Due]:
-        """Ephemeral nodes that were last seen before this time."""
+    async def absent(self, now: int, started_at: int, limit: int) -> list[Due]:
+        """Ephemeral nodes that were away for too long while a Master was there, by one rule."""
         seen = func.coalesce(Node.last_seen_at, Node.created_at)
-        query = select(Node.id, Node.realm_id).where(Node.ephemeral, Node.revoked_at.is_(None), seen <= before)
+        changed_at = _of_realm(Realm.lifetimes_changed_at, 0)
+        away_max = _of_realm(Realm.ephemeral_seconds, self._settings.ephemeral_seconds)
+        too_long = (since + away_max <= now for since in (seen, changed_at, literal(started_at, BigInteger)))
+        query = select(Node.id, Node.realm_id).where(Node.ephemeral, Node.revoked_at.is_(None), *too_long)
         return await self._due(query.limit(limit))
 
-    async def forgettable(self, deleted: int, ended: int, limit: int) -> list[Due]:
-        """Nodes deleted before `deleted` whose last certificate ended before `ended`."""
-        query = select(Node.id, Node.realm_id).where(Node.deleted_at <= deleted, Node.certificate_not_after <= ended)
-        return await self._due(query.limit(limit))
+    async def forgettable(self, ended: int, limit: int) -> list[Due]:
+        """Deleted nodes of which nothing that was or could have been certified counted after `ended`."""
+        deleted = Node.deleted_at <= ended - self._settings.certificate_seconds
+        others = (Node.deleted_at + self._life <= ended, Node.certificates_until <= ended)
+        return await self._due(select(Node.id, Node.realm_id).where(deleted, *others).limit(limit))
 
     async def _due(self, query: Any) -> list[Due]:
         return [Due(*row) for row in await self.session.execute(query)]
@@ -73,17 +92,20 @@ class UpkeepRepository:
         when = (Node.expires_at > now, Node.expires_at <= until, *_NOT_OUT)
         return await self._endings(select(Node.id, Node.realm_id, Node.created_at, Node.expires_at, Node.name), when)
 
-    async def certificates(self, now: int, until: int) -> list[Ending]:
-        """Those that should have been renewed by now, if they end by then; ends that were asked for are others'."""
-        ends = Node.certificate_not_after
+    async def certificates(self, now: int) -> list[Ending]:
+        """Those that should have been renewed by now, at half of their life: what is left then is what counts. Ends
+        that were asked for are others'."""
+        ends, half = Node.certificate_not_after, self._life // 2
         asked = or_(Node.expires_at.is_(None), Node.expires_at > ends)
-        when = (ends > now, ends <= until, Node.approved_at.is_not(None), *_NOT_OUT, asked)
-        return await self._endings(select(Node.id, Node.realm_id, Node.created_at, ends, Node.name), when)
+        soon = now + _longest(Realm.certificate_seconds, self._settings.certificate_seconds) // 2
+        when = (ends > now, ends <= soon, ends - half <= now, Node.approved_at.is_not(None), *_NOT_OUT, asked)
+        return await self._endings(select(Node.id, Node.realm_id, ends - half, ends, Node.name), when)
 
-    async def credentials(self, now: int, grace: int) -> list[Ending]:
+    async def credentials(self, now: int) -> list[Ending]:
         """Of nodes whose certificate has ended and that may still come back."""
-        ended, ends = Node.certificate_not_after, Node.certificate_not_after + grace
-        when = (ended <= now, ends > now, *_NOT_OUT)
+        ended, ends = Node.certificate_not_after, Node.certificate_not_after + self._grace
+        longest = _longest(Realm.grace_seconds, self._settings.grace_seconds)
+        when = (ended <= now, ended > now - longest, ends > now, *_NOT_OUT)
         return await self._endings(select(Node.id, Node.realm_id, ended, ends, Node.name), when)
 
     async def api_tokens(self, now: int, until: int) -> list[Ending]:

@@ -29,6 +29,7 @@ from veilnet.api.nodes.schemas import NodeOut
 from veilnet.api.nodes.service import node_out
 from veilnet.api.periodic import repeated
 from veilnet.api.platform.redaction import diff
+from veilnet.api.realms.lifetimes import lifetimes
 from veilnet.api.realms.repository import RealmRepository
 from veilnet.api.times import DAY
 from veilnet.api.upkeep.notices import announce
@@ -58,13 +59,11 @@ class Upkeep:
         context = self.context
         if clock_fault(context.clock, 0):
             return
-        now, limit = context.clock(), context.settings.ephemeral_seconds
+        now = context.clock()
         await self._each(lambda found: found.expired(now, BATCH), self._expire)
-        if now - self.started_at >= limit:
-            await self._each(lambda found: found.absent(now - limit, BATCH), self._remove)
+        await self._each(lambda found: found.absent(now, self.started_at, BATCH), self._remove)
         ended = now - CLOCK_SKEW - FORGET_AFTER - DAY  # by then nodes have forgotten its tombstone
-        deleted = ended - context.settings.certificate_seconds
-        await self._each(lambda found: found.forgettable(deleted, ended, BATCH), self._forget)
+        await self._each(lambda found: found.forgettable(ended, BATCH), self._forget)
         if self.announced_at is None or now - self.announced_at >= NOTICES_EVERY:
             await announce(context)
             self.announced_at = now
@@ -72,7 +71,7 @@ class Upkeep:
     async def _each(self, find: Find, work: Work) -> None:
         """A transaction each: the row is locked and looked at again, as another replica may have been first."""
         async with read_session(self.context.engine) as session:
-            found = await find(UpkeepRepository(session))
+            found = await find(UpkeepRepository(session, self.context.settings))
         for due in found:
             async with write_session(self.context.engine, self.context.hub) as session:
                 await RealmRepository(session).locked(due.realm_id)
@@ -87,17 +86,18 @@ class Upkeep:
             _audit(session, "expire_due_node", row, now, before, node_out(row, self.context.hub))
 
     async def _remove(self, session: AsyncSession, row: Node, now: int) -> None:
-        seen = row.last_seen_at or row.created_at
-        absent = now - seen >= self.context.settings.ephemeral_seconds and not self.context.hub.connected(row.id)
+        realm = await RealmRepository(session).by_id(row.realm_id)
+        away_max = lifetimes(realm, self.context.settings).ephemeral
+        seen = max(row.last_seen_at or row.created_at, realm.lifetimes_changed_at if realm is not None else 0)
+        absent = now - seen >= away_max and not self.context.hub.connected(row.id)
         if absent and row.ephemeral and row.revoked_at is None:
             before = node_out(row, self.context.hub)
             await lifecycle.delete(session, row, now)
             _audit(session, "delete_absent_node", row, now, before, None)
 
-    @staticmethod
-    async def _forget(session: AsyncSession, row: Node, _: int) -> None:
+    async def _forget(self, session: AsyncSession, row: Node, _: int) -> None:
         if row.deleted_at is not None:
-            await UpkeepRepository(session).forget_node(row)
+            await UpkeepRepository(session, self.context.settings).forget_node(row)
 
 
 def _audit(  # noqa: PLR0917 - an audit entry's columns
