@@ -32,7 +32,8 @@ START = 1_800_000_000
 INHERITED = dict.fromkeys(("certificate_seconds", "grace_seconds", "ephemeral_seconds"))
 """Settings of a realm that are the Master's own."""
 _PLENTY = Rate(per_second=1e6, burst=1_000_000)
-UNLIMITED = RateSettings(read=_PLENTY, write=_PLENTY, anonymous=_PLENTY, login=_PLENTY, networks=_PLENTY)
+UNLIMITED = RateSettings(read=_PLENTY, write=_PLENTY, anonymous=_PLENTY, login=_PLENTY, networks=_PLENTY,
+                         software=_PLENTY)  # fmt: skip
 ADDRESS = IPv4Address("192.0.2.7")
 
 

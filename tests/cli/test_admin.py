@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.api.conftest import INHERITED
 from tests.cli.conftest import Run, Served, free_port
 from veilnet.admin_token import AdminTokenText
 from veilnet.cli.output import CliError
@@ -65,12 +66,22 @@ def test_token_is_alone_on_stdout_and_can_be_revoked(run: Run, served: Served) -
 def test_settings_keep_what_is_not_given(run: Run, served: Served) -> None:
     run("realm", "create", "lab", "--idle-seconds", "77", *served.admin)
     assert json.loads(run("realm", "settings", "--rekey-seconds", "30", *served.admin).out) == {
+        **INHERITED,
         "min_guardians": 2,
         "rekey_seconds": 30,
         "idle_seconds": 77,
     }
     assert json.loads(run("realm", "settings", "lab", *served.admin).out)["rekey_seconds"] == 30
     assert "/idle_seconds" in run("realm", "settings", "--idle-seconds", "1", *served.admin, code=1).err
+
+
+def test_lifetimes_are_set_and_given_back_to_the_master(run: Run, served: Served) -> None:
+    run("realm", "create", "lab", "--certificate-seconds", "3600", *served.admin)
+    for given, held in (("7200", 7200), ("master", None)):
+        found = json.loads(run("realm", "settings", "--certificate-seconds", given, *served.admin).out)
+        assert (found["certificate_seconds"], found["grace_seconds"]) == (held, None)
+    assert "seconds, or `master`" in run("realm", "settings", "--grace-seconds", "soon", *served.admin, code=2).err
+    assert "/certificate_seconds" in run("realm", "settings", "--certificate-seconds", "5", *served.admin, code=1).err
 
 
 def test_realm_must_be_named_when_there_is_a_choice(run: Run, served: Served) -> None:

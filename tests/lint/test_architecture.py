@@ -23,6 +23,7 @@ KEYD_SHELL = {
     "spread",
     "routes",
     "advertise",
+    "statements",
     "master_socket",
     "node",
     "node_files",

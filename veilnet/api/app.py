@@ -46,6 +46,7 @@ from veilnet.api.platform.rate_limit import RateLimiter
 from veilnet.api.platform.request_id import RequestId
 from veilnet.api.policies.endpoints import routes as policies
 from veilnet.api.policies.endpoints import taint_routes as taints
+from veilnet.api.posture.endpoints import own_routes as own_software
 from veilnet.api.posture.endpoints import routes as posture
 from veilnet.api.realms.endpoints import routes as realms
 from veilnet.api.retention.service import trimming
@@ -81,6 +82,7 @@ _ROUTES: Final = (
     taints,
     networks,
     own_networks,
+    own_software,
     enrolment,
     users,
     groups,

@@ -62,7 +62,7 @@ RESOURCES = (
              named=False),
     Resource("realm_dns", "", ("suffix", "records"), "A realm's names (docs/dns.md).", named=False),
     Resource("crypto_posture", "crypto_posture_nodes", ("name", "id", "certificate", "certificate_not_after",
-             "ca_key_id", "last_seen_at"), "Certificates and CA keys that nodes rely on.", named=False),
+             "software", "last_seen_at"), "Certificates and CA keys that nodes rely on.", named=False),
     Resource("policy", "policies", ("id", "document"), "Who may talk to whom.", named=False),
     Resource("user", "users", _PERSON, "People."),
     Resource("group", "groups", ("name", "id", "description", "created_at"), "Groups of people, and their grants."),

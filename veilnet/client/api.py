@@ -90,6 +90,7 @@ class CryptoPosture(TypedDict):
     certificates_late: int
     certificates_ended: int
     descriptors_ended: int
+    software: list[SoftwareCount]
 
 
 class DescriptorOut(TypedDict):
@@ -353,6 +354,13 @@ class NodePosture(TypedDict):
     ca_key_id: str
     descriptor_expires: str
     last_seen_at: str | None
+    software: SoftwareOut | None
+
+
+class NodeSoftware(TypedDict):
+    version: str
+    provider: str
+    kernel: str
 
 
 class NodeTaints(TypedDict):
@@ -643,6 +651,19 @@ class SignedDocument(TypedDict):
     payload: str
     sig: str
     key: str
+
+
+class SoftwareCount(TypedDict):
+    version: str | None
+    provider: str | None
+    nodes: int
+
+
+class SoftwareOut(TypedDict):
+    version: str
+    provider: str
+    kernel: str
+    since: str
 
 
 class Suite(TypedDict):
@@ -1354,6 +1375,11 @@ class Api:
         )
         return found
 
+    def put_software(self, body: NodeSoftware) -> SoftwareOut:
+        """What the node runs, in its own words; each of its processes says it once."""
+        found: SoftwareOut = self._transport.call("PUT", "/api/v1/node/software", body=body, media="application/json")
+        return found
+
     def list_nodes(
         self,
         *,
@@ -1653,6 +1679,7 @@ class Api:
         realm: str,
         *,
         certificate: Literal["fresh", "late", "ended"] | None = None,
+        version: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
         fields: str | None = None,
@@ -1662,7 +1689,7 @@ class Api:
         found: PageNodePosture = self._transport.call(
             "GET",
             f"/api/v1/realms/{self._transport.quoted(realm)}/crypto-posture/nodes",
-            query={"certificate": certificate, "limit": limit, "cursor": cursor, "fields": fields},
+            query={"certificate": certificate, "version": version, "limit": limit, "cursor": cursor, "fields": fields},
             headers={"If-None-Match": if_none_match},
         )
         return found

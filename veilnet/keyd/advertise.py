@@ -9,21 +9,16 @@ The Master may have been restored from a backup since, so each process tells it 
 from __future__ import annotations
 
 import json
-import math
-import re
 import time
 from collections.abc import Callable, Iterable
 from ipaddress import ip_network
 from typing import Final
 
-import httpx
-
 from veilnet.keyd.node_files import NodeFiles
+from veilnet.keyd.statements import Statement
 from veilnet.protocol.networks import IpNetwork
 
 _FILE: Final = "networks.json"
-_WAIT: Final = 10
-_WAIT_MAX: Final = 3600
 
 
 def advertise(files: NodeFiles, networks: Iterable[IpNetwork]) -> None:
@@ -42,29 +37,13 @@ def advertised(files: NodeFiles) -> list[str] | None:
         return None
 
 
-class Proposal:
+class Proposal(Statement):
     """What the Master is still to hear from this process."""
 
     def __init__(self, files: NodeFiles, clock: Callable[[], float] = time.monotonic) -> None:
-        self._files = files
-        self._wanted = advertised(files)
-        self._clock, self._not_before = clock, -math.inf
+        self._files, self._wanted = files, advertised(files)
+        super().__init__("networks", None if self._wanted is None else {"prefixes": self._wanted}, clock)
 
-    def __bool__(self) -> bool:
-        return self._wanted is not None and self._clock() >= self._not_before
-
-    async def send(self, client: httpx.AsyncClient, url: str, headers: dict[str, str]) -> httpx.Response | None:
-        """Tell it; an answer that refuses it. The next contact does not repeat that: another `up` may."""
-        answer = await client.put(f"{url}/api/v1/node/networks", json={"prefixes": self._wanted}, headers=headers)
-        if answer.status_code >= 500 or answer.status_code == 429:
-            self._not_before = self._clock() + _seconds(answer.headers.get("Retry-After"))
-            return None  # later
-        if answer.is_success and not self._wanted:
+    def heard(self) -> None:
+        if not self._wanted:
             (self._files.state_dir / _FILE).unlink(missing_ok=True)
-        self._wanted = None
-        return None if answer.is_success else answer
-
-
-def _seconds(text: str | None) -> int:
-    """Of a Retry-After; a Master that names no good one is asked again after the usual wait."""
-    return min(int(text), _WAIT_MAX) if text is not None and re.fullmatch("[0-9]{1,9}", text) else _WAIT

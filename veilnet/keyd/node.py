@@ -28,6 +28,7 @@ from veilnet.keyd import master_socket
 from veilnet.keyd.advertise import Proposal
 from veilnet.keyd.directory_file import DirectoryFile
 from veilnet.keyd.node_files import NodeError, NodeFiles, NodeInfo, read_info
+from veilnet.keyd.statements import Software, Statement
 from veilnet.protocol.directory import (
     Certificate,
     Directory,
@@ -164,7 +165,7 @@ class MasterClient:
         self._tls = _tls_context(self._info.url, files.master_pem())
         self._headers = {"Authorization": f"Bearer {files.credential()}"}
         self._uploaded_serial = 0
-        self._proposal = Proposal(files)
+        self._statements: dict[str, Statement] = {"advertised networks": Proposal(files), "software": Software()}
         self._given: Directory | None = None
         self._last_resync = -RESYNC_EVERY
         self.connected = False
@@ -229,18 +230,19 @@ class MasterClient:
         self._given = self.replica.directory(self._clock())
         return self._given
 
-    async def _propose(self) -> None:
+    async def _state(self) -> None:
         """What the Master refuses keeps nothing else from working."""
-        if not self._proposal:
-            return
-        async with master_socket.client(self._tls, self._mark, HTTP_TIMEOUT) as client:
-            refused = await self._proposal.send(client, self._info.url, self._headers)
-        if refused is not None:
-            self._refuse("advertised networks", NodeError(problem_text(refused)))
+        for name, statement in self._statements.items():
+            if not statement:
+                continue
+            async with master_socket.client(self._tls, self._mark, HTTP_TIMEOUT) as client:
+                refused = await statement.send(client, self._info.url, self._headers)
+            if refused is not None:
+                self._refuse(name, NodeError(problem_text(refused)))
 
     async def _channel(self) -> AsyncGenerator[Directory, None]:
         await self._upload()
-        await self._propose()
+        await self._state()
         since = self.version if self.replica.head else 0
         url = f"ws{self._info.url.removeprefix('http')}/api/v1/node/channel?since={since}"
         tls = self._tls if url.startswith("wss") else None
@@ -259,7 +261,7 @@ class MasterClient:
                 if self._message(await _receive(socket)) and self._begun():
                     yield self._directory()
                 await self._upload()
-                await self._propose()
+                await self._state()
 
     def _message(self, text: str | bytes) -> bool:
         """Take one message; whether the directory may be another one now. Raises Resync."""

@@ -250,6 +250,7 @@ BODIES: Final[dict[str, Callable[[World], Any]]] = {
     "put_descriptor": lambda world: world.identity.descriptor(
         serial=next(world.count) + 1000, now=world.master.clock.now
     ),
+    "put_software": lambda _: {"version": "0.1.0", "provider": "OpenSSL 3.5.4", "kernel": "6.1.0-1-amd64"},
     "put_networks": lambda _: {"prefixes": ["172.16.5.0/24"]},
     "approve_advertised_network": lambda _: {"accept_conflicts": True},
     "expire_node": lambda _: {"expires_at": None},

@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -30,6 +30,11 @@ from veilnet.api.tokens.models import EnrolmentToken
 from veilnet.api.tokens.service import authenticate, check_source, spend
 from veilnet.protocol.directory import DirectoryError, key_id
 from veilnet.protocol.enrolment import EnrolmentClaim, verify_claim
+
+_NOT_YET: Final = (
+    *("last_seen_at", "expires_at", "expired_at", "drained_at", "revoked_at", "deleted_at"),
+    *("software_version", "software_provider", "software_kernel", "software_since"),
+)
 
 
 async def enrol(call: Call, body: EnrolmentRequest) -> Enrolled:
@@ -105,7 +110,7 @@ async def _new_node(  # noqa: PLR0917 - what a node is made of
         "created_at": now,
         "approved_at": None if token.requires_approval else now,
         "ephemeral": token.ephemeral,
-        **dict.fromkeys(("last_seen_at", "expires_at", "expired_at", "drained_at", "revoked_at", "deleted_at")),
+        **dict.fromkeys(_NOT_YET),
     }
     for field, value in fields.items():
         setattr(row, field, value)

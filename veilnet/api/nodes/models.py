@@ -66,6 +66,12 @@ class Node(VersionedEntity):
     ephemeral: Mapped[bool] = mapped_column(default=False)
     """Deleted when it has been away for its realm's `ephemeral_seconds`."""
     labels: Mapped[dict[str, str]] = mapped_column(JSON, default=dict)
+    software_version: Mapped[str | None]
+    """These four are the node's own words; nobody has checked them."""
+    software_provider: Mapped[str | None]
+    software_kernel: Mapped[str | None]
+    software_since: Mapped[int | None]
+    """When it first said this."""
 
     @property
     def is_member(self) -> bool:

@@ -29,7 +29,7 @@ class Rate(BaseModel):
 class RateSettings(BaseModel):
     """`anonymous` counts by source address: requests without credential, and those whose credential was refused.
     `login` does too: requests that change an ID token or a client secret for a token of this Master. `networks`: a
-    node's proposals, which an administrator has to look at."""
+    node's proposals, which an administrator has to look at; `software`: what it says that it runs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,6 +38,7 @@ class RateSettings(BaseModel):
     anonymous: Rate = Rate(per_second=50, burst=200)
     login: Rate = Rate(per_second=2, burst=60)
     networks: Rate = Rate(per_second=0.1, burst=10)
+    software: Rate = Rate(per_second=0.1, burst=10)
 
 
 @dataclass

@@ -3,12 +3,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import ColumnElement, Select, and_, func, select
+from sqlalchemy import ColumnElement, Select, and_, func, select, update
 from sqlalchemy.orm import defer
 
 from veilnet.api.db import Repository
 from veilnet.api.nodes.models import MEMBER, Node
-from veilnet.api.posture.schemas import CertificateState
+from veilnet.api.posture.schemas import SOFTWARE_MAX, CertificateState, NodeSoftware, PostureFilter, SoftwareCount
 
 STATES: Final[tuple[CertificateState, ...]] = ("fresh", "late", "ended")
 
@@ -18,9 +18,34 @@ class PostureRepository(Repository[Node]):
 
     model = Node
 
-    def in_state(self, realm_id: str, state: CertificateState | None, now: int, late: int) -> Select[Node]:
+    def filtered(self, realm_id: str, filters: PostureFilter, now: int, late: int) -> Select[Node]:
         query = self.all().options(defer(Node.descriptor)).where(Node.realm_id == realm_id, *MEMBER)
-        return query if state is None else query.where(_condition(state, now, late))
+        if filters.version is not None:
+            query = query.where(Node.software_version == filters.version)
+        return query if filters.certificate is None else query.where(_condition(filters.certificate, now, late))
+
+    async def software(self, realm_id: str) -> list[SoftwareCount]:
+        """How many members say that they run what."""
+        which, count = (Node.software_version, Node.software_provider), func.count()
+        query = select(*which, count).where(Node.realm_id == realm_id, *MEMBER).group_by(*which)
+        rows = await self.session.execute(query.order_by(count.desc(), *which).limit(SOFTWARE_MAX))
+        return [SoftwareCount(version=version, provider=provider, nodes=nodes) for version, provider, nodes in rows]
+
+    async def said(self, node_id: str) -> tuple[NodeSoftware, int] | None:
+        """What the node last said of itself, and since when."""
+        columns = (Node.software_version, Node.software_provider, Node.software_kernel, Node.software_since)
+        version, provider, kernel, since = (
+            await self.session.execute(select(*columns).where(Node.id == node_id))
+        ).one()
+        if version is None or provider is None or kernel is None or since is None:
+            return None
+        return NodeSoftware(version=version, provider=provider, kernel=kernel), since
+
+    async def note(self, node_id: str, software: NodeSoftware, now: int) -> None:
+        """Without a new version of the row: nobody configured anything."""
+        said = {f"software_{name}": value for name, value in software.model_dump().items()}
+        query = update(Node).where(Node.id == node_id).values(**said, software_since=now)
+        await self.session.execute(query)
 
     async def counts(self, realm_id: str, now: int, late: int) -> dict[str, int]:
         columns = [func.count().filter(_condition(state, now, late)).label(f"certificates_{state}") for state in STATES]

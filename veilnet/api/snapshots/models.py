@@ -86,6 +86,10 @@ _NOT_IN_RECORD: Final = {
     "labels",
     "last_seen_at",
     "row_version",
+    "software_kernel",
+    "software_provider",
+    "software_since",
+    "software_version",
 }
 """Of a node's row; the certificate is made by the publisher itself."""
 _NOT_IN_HEAD: Final = {
