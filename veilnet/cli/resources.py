@@ -41,7 +41,7 @@ class Resource:
         yield from self.more.items()
 
 
-OF_NODES = frozenset({"enrol_node", "get_snapshot", "put_descriptor", "put_networks"})
+OF_NODES = frozenset({"enrol_node", "get_snapshot", "put_descriptor", "put_networks", "put_software"})
 """What nodes ask for themselves."""
 
 _PERSON = ("name", "id", "state", "created_at")
