@@ -162,6 +162,21 @@ def test_stops_at_the_first_failure_and_goes_on_from_there(run: Run, served: Ser
     assert [step["subject"] for step in json.loads(rest.out)["done"]] == ["g1"]
 
 
+def test_names_and_lifetimes_are_applied_and_then_there_is_nothing_to_do(
+    run: Run, served: Served, tmp_path: Path
+) -> None:
+    wanted: dict[str, Any] = {"realm": "lab", "settings": {"certificate_seconds": 7200}}
+    file = written(tmp_path / "f.yml", {**wanted, "dns": {"suffix": "lab.test", "records": {"v6": ["FD00::0:1"]}}})
+    for changes in (2, 0):
+        done = json.loads(run("apply", "-f", file, "--yes", "--json", *served.admin).out)["done"]
+        assert len(done) == changes
+    held = json.loads(run("realm-dns", "get", "lab", "--json", *served.admin).out)
+    assert held == {"suffix": "lab.test", "records": {"v6": ["fd00::1"]}}
+    written(tmp_path / "f.yml", {**wanted, "settings": {"certificate_seconds": None}, "dns": {}})
+    done = json.loads(run("apply", "-f", file, "--yes", "--json", *served.admin).out)["done"]
+    assert [step["action"] for step in done] == ["settings", "dns"]
+
+
 def test_what_the_master_refuses_is_said(run: Run, served: Served, tmp_path: Path) -> None:
     file = written(tmp_path / "f.yml", {"realm": "lab", "settings": {"idle_seconds": 1}})
     assert "/settings/idle_seconds" in run("apply", "-f", file, "--yes", *served.admin, code=1).err

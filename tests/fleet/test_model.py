@@ -13,6 +13,7 @@ realm: lab
 ipv4_range: 10.9.0.0/16
 settings: {min_guardians: 1}
 tokens: {expires_in: 7d}
+dns: {suffix: lab.test, records: {wiki: [10.0.0.1, "FD00::0:1"]}}
 policy:
   default: none
   rules:
@@ -38,6 +39,7 @@ def test_everything_that_a_file_may_say() -> None:
             "rules": [{"name": "r", "effect": "allow", "between": ["taint:dev"], "and": ["*"]}],
             "tests": [{"a": {"name": "", "taints": ["dev"], "worn": None}, "b": "c1", "allowed": True}],
         },
+        dns={"suffix": "lab.test", "records": {"wiki": ["10.0.0.1", "fd00::1"]}},
         nodes={
             "g1": WantedNode("g1", ("guardian",)),
             "c1": WantedNode("c1", ("conflux", "guardian"), ("a", "dev"), {"rack": "7"}),
@@ -73,6 +75,9 @@ def test_what_is_not_mentioned_is_not_managed() -> None:
         ("realm: lab\npolicy: {default: open}", "f.yml:2: policy: default is"),
         ("realm: lab\npolicy: [1]", "f.yml:2: policy: not an object"),
         ("realm: lab\ntokens: {expires_in: 1w}", "f.yml:2: tokens.expires_in: a time"),
+        ("realm: lab\ndns: {suffix: a b}", "f.yml:2: dns.suffix: a name"),
+        ("realm: lab\ndns: {records: {wiki: [10.0.0.256]}}", "f.yml:2: dns.records.wiki[0]: '10.0.0.256'"),
+        ("realm: lab\ndns: {records: {wiki: []}}", "f.yml:2: dns.records.wiki: a list of IP addresses"),
         ("realm: [", "f.yml:1: not YAML"),
     ],
 )

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veilnet.fleet.actual import Actual, ActualNode, ActualToken
-from veilnet.fleet.model import Edge, Fleet, WantedNode, edge, whole_policy
+from veilnet.fleet.model import Edge, Fleet, WantedNode, edge, whole_dns, whole_policy
 from veilnet.fleet.plan import Action, Plan, Step, plan, plan_teardown
 
 SETTINGS = {"min_guardians": 2, "rekey_seconds": 120, "idle_seconds": 300}
-NEW = Actual("10.90.0.0/16", SETTINGS, whole_policy({}))
+NO_NAMES = whole_dns({})
+NEW = Actual("10.90.0.0/16", SETTINGS, whole_policy({}), NO_NAMES)
 A, B = WantedNode("a", ("conflux",), ("dev",)), WantedNode("b", ("guardian",))
 FLEET = Fleet("lab", nodes={"a": A, "b": B}, links=frozenset({("a", "b")}))
 
@@ -93,7 +94,7 @@ def test_from_nothing_nodes_enrol_in_between() -> None:
 def test_what_the_file_does_not_mention_stays() -> None:
     stranger = ActualNode("nod_x", "x", ("conflux",), ("t",))
     found = Actual(
-        "10.1.0.0/16", {**SETTINGS, "rekey_seconds": 9}, whole_policy({"default": "none"}),
+        "10.1.0.0/16", {**SETTINGS, "rekey_seconds": 9}, whole_policy({"default": "none"}), NO_NAMES,
         {"a": enrolled(A), "b": enrolled(B, taints=("kept",), labels={"k": "v"}), "x": stranger},
         edges=frozenset({("a", "b"), ("a", "x")}),
     )  # fmt: skip
@@ -103,6 +104,15 @@ def test_what_the_file_does_not_mention_stays() -> None:
     unlinked = plan(replace(FLEET, links=frozenset()), found)
     assert [step.after for step in unlinked.steps] == [[["a", "x"]]]
     assert plan(replace(FLEET, links=None), replace(found, edges=frozenset())).steps == ()
+
+
+def test_names_are_those_of_the_file_and_no_others() -> None:
+    held = replace(NEW, dns=whole_dns({"records": {"wiki": ["10.0.0.1"], "git": ["10.0.0.2"]}}))
+    wanted = whole_dns({"suffix": "lab.test", "records": {"wiki": ["10.0.0.9"], "ci": ["FD00::0:1"]}})
+    (step,) = plan(Fleet("lab", dns=wanted), held).steps
+    assert (step.action, step.text) == (Action.DNS, "~ names: suffix None -> lab.test, + ci, - git, ~ wiki")
+    assert step.after["records"]["ci"] == ["fd00::1"]
+    assert plan(Fleet("lab"), held).steps == ()
 
 
 def test_a_token_that_fits_no_more_is_replaced() -> None:
@@ -151,6 +161,10 @@ TAINTS = st.lists(st.sampled_from(["dev", "eu", "us"]), unique=True).map(lambda 
 LABELS = st.dictionaries(st.sampled_from(["rack", "room"]), st.sampled_from(["1", "2"]))
 EDGES = st.frozensets(st.tuples(NAMES, NAMES).filter(lambda pair: pair[0] < pair[1]), max_size=8)
 ROLES = {f"n{i}": ("guardian",) if i % 2 else ("conflux",) for i in range(6)}
+NAMESETS = st.sampled_from(
+    [NO_NAMES, whole_dns({"suffix": "lab.test"}), whole_dns({"records": {"wiki": ["10.0.0.1"]}}),
+     whole_dns({"records": {"wiki": ["10.0.0.2", "fd00::1"], "git": ["10.0.0.3"]}})]
+)  # fmt: skip
 POLICIES = st.sampled_from([whole_policy({}), whole_policy({"default": "none"})])
 SOME_SETTINGS = st.dictionaries(st.sampled_from(sorted(SETTINGS)), st.integers(0, 9))
 
@@ -164,7 +178,9 @@ def fleets(draw: st.DrawFn) -> Fleet:
     links: frozenset[Edge] = draw(EDGES)
     inside = frozenset(pair for pair in links if nodes.keys() >= set(pair))
     wanted = draw(st.none() | st.just(inside))
-    return Fleet("lab", None, draw(SOME_SETTINGS), draw(st.none() | POLICIES), nodes, wanted)
+    return Fleet(
+        "lab", None, draw(SOME_SETTINGS), draw(st.none() | POLICIES), draw(st.none() | NAMESETS), nodes, wanted
+    )
 
 
 @st.composite
@@ -176,7 +192,9 @@ def actuals(draw: st.DrawFn) -> Actual:
     tokens = tuple(ActualToken(f"old_{name}", name, ROLES[name], draw(TAINTS)) for name in free)
     links: frozenset[Edge] = draw(EDGES)
     edges = frozenset(pair for pair in links if nodes.keys() >= set(pair))
-    return Actual("10.90.0.0/16", {**SETTINGS, **draw(SOME_SETTINGS)}, draw(POLICIES), nodes, tokens, edges)
+    return Actual(
+        "10.90.0.0/16", {**SETTINGS, **draw(SOME_SETTINGS)}, draw(POLICIES), draw(NAMESETS), nodes, tokens, edges
+    )
 
 
 @given(fleets(), st.none() | actuals(), st.booleans())

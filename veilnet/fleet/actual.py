@@ -9,7 +9,7 @@ from typing import Any
 from veilnet.client.api import Api
 from veilnet.client.paging import every
 from veilnet.client.transport import ApiProblem
-from veilnet.fleet.model import Edge, edge, whole_policy
+from veilnet.fleet.model import Edge, edge, whole_dns, whole_policy
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Actual:
     ipv4_range: str
     settings: dict[str, Any]
     policy: dict[str, Any]
+    dns: dict[str, Any]
     nodes: dict[str, ActualNode] = field(default_factory=dict)
     tokens: tuple[ActualToken, ...] = ()
     edges: frozenset[Edge] = frozenset()
@@ -57,6 +58,7 @@ def read_actual(api: Api, realm: str) -> Actual | None:
         ipv4_range=found["ipv4_range"],
         settings=dict(found["settings"]),
         policy=whole_policy(dict(api.get_policy(realm)["document"])),
+        dns=whole_dns(dict(api.get_realm_dns(realm))),
         nodes={row["name"]: _node(row) for row in every(api.list_nodes, realm=realm) if row["state"] != "revoked"},
         tokens=tuple(_token(row) for row in every(api.list_enrolment_tokens, realm=realm) if _useful(row)),
         edges=read_edges(api, realm),

@@ -13,7 +13,7 @@ from veilnet.client.api import Api
 from veilnet.client.transport import ApiProblem, Unreachable
 from veilnet.files import private_directory, write_private
 from veilnet.fleet.actual import read_edges
-from veilnet.fleet.model import edge, whole_policy
+from veilnet.fleet.model import edge, whole_dns, whole_policy
 from veilnet.fleet.plan import Action, Plan, Step
 
 
@@ -51,6 +51,7 @@ class _Worker:
         self._ways: dict[Action, Callable[[Step], object]] = {
             Action.CREATE_REALM: lambda step: api.create_realm(step.after),
             Action.SETTINGS: self._settings,
+            Action.DNS: self._dns,
             Action.POLICY: self._policy,
             Action.REVOKE_TOKEN: lambda step: api.revoke_enrolment_token(step.target),
             Action.CREATE_TOKEN: self._token,
@@ -66,6 +67,10 @@ class _Worker:
     def _settings(self, step: Step) -> None:
         _unchanged(step, self._api.get_realm_settings(self._realm))
         self._api.replace_realm_settings(self._realm, step.after, if_match=self._api.etag)
+
+    def _dns(self, step: Step) -> None:
+        _unchanged(step, whole_dns(dict(self._api.get_realm_dns(self._realm))))
+        self._api.replace_realm_dns(self._realm, step.after, if_match=self._api.etag)
 
     def _policy(self, step: Step) -> None:
         _unchanged(step, whole_policy(dict(self._api.get_policy(self._realm)["document"])))

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any, Final
 
 from veilnet.client.api import RealmSettings
 from veilnet.lab.topology.grammar import Choice, Mapping, Record, Sequence, Text, Type
 from veilnet.lab.topology.items import Item, TopologyError
 from veilnet.protocol.envelope import MalformedDocument
+from veilnet.protocol.names import ADDRESSES_MAX, DOMAIN_PATTERN
 from veilnet.protocol.policy import NAME, TAINT, TAINTS_MAX, read_document
 
 Edge = tuple[str, str]
@@ -41,6 +43,8 @@ class Fleet:
     settings: dict[str, Any] = field(default_factory=dict)
     policy: dict[str, Any] | None = None
     """With every field, as the Master answers it (`whole_policy`)."""
+    dns: dict[str, Any] | None = None
+    """The same (`whole_dns`)."""
     nodes: dict[str, WantedNode] = field(default_factory=dict)
     links: frozenset[Edge] | None = None
     token_seconds: int = TOKEN_SECONDS
@@ -63,6 +67,9 @@ _TIME = Text(r"^[0-9]{1,8}[smhd]$", "a time, such as 90s, 15m, 24h or 7d")
 _CIDR = Text(r"^[0-9.]+/[0-9]{1,2}$", "an IPv4 range, such as 10.90.0.0/16")
 _LABEL_KEY = Text(r"^[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?$", "a label's key is a-z, 0-9 and inner . _ / -")
 _LABEL = Text(r"^[^\x00]{0,128}$", "a label is a text of at most 128 characters; quote numbers")
+_DOMAIN = Text(f"^{DOMAIN_PATTERN}$", "a name is labels of a-z, 0-9 and inner -, with dots between them")
+_ADDRESSES = Sequence(Text(r"^[0-9a-fA-F.:]+$", "an IP address"), "a list of IP addresses", 1, ADDRESSES_MAX)
+_DNS = Record({}, {"suffix": _DOMAIN, "records": Mapping(_DOMAIN, _ADDRESSES)})
 _ROLES = Sequence(Choice(("guardian", "conflux")), "a list of guardian, conflux or both", 1, 2)
 _NODE_FIELDS: dict[str, Type] = {
     "taints": Sequence(_TAINT, f"a list of at most {TAINTS_MAX} taints", 0, TAINTS_MAX),
@@ -73,6 +80,7 @@ _FLEET = Record(
     {
         "ipv4_range": _CIDR,
         "settings": Record({}, dict.fromkeys(RealmSettings.__annotations__, _Anything())),
+        "dns": _DNS,
         "policy": _Anything(),
         "tokens": Record({}, {"expires_in": _TIME}),
         "nodes": Mapping(_NAME, Record({"roles": _ROLES}, _NODE_FIELDS)),
@@ -102,6 +110,12 @@ def whole_policy(document: dict[str, Any]) -> dict[str, Any]:
     return {**found, "tests": tests}
 
 
+def whole_dns(document: dict[str, Any]) -> dict[str, Any]:
+    """A realm's names with both fields, and addresses as they are written canonically."""
+    records = {name: [str(ip_address(host)) for host in hosts] for name, hosts in document.get("records", {}).items()}
+    return {"suffix": document.get("suffix"), "records": records}
+
+
 def _whole_side(side: Any) -> Any:
     return {"name": "", "taints": [], "worn": None, **side} if isinstance(side, dict) else side
 
@@ -115,6 +129,7 @@ def _fleet(root: Item) -> Fleet:
         ipv4_range=ipv4.text if ipv4 else None,
         settings=plain(root["settings"]) if root.get("settings") else {},
         policy=_policy(root),
+        dns=_dns(root),
         nodes=nodes,
         links=_links(root, nodes),
         token_seconds=seconds(expires.text) if expires else TOKEN_SECONDS,
@@ -141,6 +156,19 @@ def _policy(root: Item) -> dict[str, Any] | None:
     except MalformedDocument as error:
         raise item.error(str(error).rpartition("policy: ")[2]) from error
     return whole_policy(document)
+
+
+def _dns(root: Item) -> dict[str, Any] | None:
+    item = root.get("dns")
+    if item is None:
+        return None
+    records = item.get("records")
+    for host in (host for listed in (records.entries.values() if records else ()) for host in listed.elements):
+        try:
+            ip_address(host.text)
+        except ValueError as error:
+            raise host.error(str(error)) from error
+    return whole_dns(plain(item))
 
 
 def _links(root: Item, nodes: dict[str, WantedNode]) -> frozenset[Edge] | None:

@@ -9,12 +9,13 @@ from enum import StrEnum
 from typing import Any, Final
 
 from veilnet.fleet.actual import Actual, ActualNode, ActualToken
-from veilnet.fleet.model import Edge, Fleet, WantedNode, whole_policy
+from veilnet.fleet.model import Edge, Fleet, WantedNode, whole_dns, whole_policy
 
 
 class Action(StrEnum):
     CREATE_REALM = "create-realm"
     SETTINGS = "settings"
+    DNS = "dns"
     POLICY = "policy"
     REVOKE_TOKEN = "revoke-token"  # noqa: S105 - a name
     CREATE_TOKEN = "create-token"  # noqa: S105 - a name
@@ -51,7 +52,7 @@ class Plan:
     notes: tuple[str, ...] = ()
 
 
-_EMPTY: Final = Actual(ipv4_range="", settings={}, policy=whole_policy({}))
+_EMPTY: Final = Actual(ipv4_range="", settings={}, policy=whole_policy({}), dns=whole_dns({}))
 
 
 def plan(fleet: Fleet, actual: Actual | None, *, prune: bool = False) -> Plan:
@@ -62,6 +63,7 @@ def plan(fleet: Fleet, actual: Actual | None, *, prune: bool = False) -> Plan:
     absent = [name for name in sorted(fleet.nodes, key=natural) if name not in found.nodes]
     steps = [
         *(_realm(fleet) if actual is None else _settings(fleet, found)),
+        *_dns(fleet, found),
         *early,
         *_tokens(fleet, found, absent),
         *_taints(fleet, found),
@@ -92,7 +94,7 @@ def plan_teardown(fleet: Fleet, actual: Actual | None) -> Plan:
     return Plan(
         fleet.realm,
         (*tokens, *(_revocation(node) for node in nodes)),
-        notes=(f"realm {fleet.realm}, its settings and its policy stay{others}",),
+        notes=(f"realm {fleet.realm}, its settings, names and policy stay{others}",),
     )
 
 
@@ -124,6 +126,18 @@ def _settings(fleet: Fleet, actual: Actual) -> Iterator[Step]:
         ]
         text = f"~ settings: {', '.join(changed)}"
         yield Step(Action.SETTINGS, fleet.realm, text, before=actual.settings, after=after)
+
+
+def _dns(fleet: Fleet, actual: Actual) -> Iterator[Step]:
+    if fleet.dns is None or fleet.dns == actual.dns:
+        return
+    was, wish = actual.dns, fleet.dns
+    parts = [f"suffix {was['suffix']} -> {wish['suffix']}"] if was["suffix"] != wish["suffix"] else []
+    for sign, one, other in (("+", wish, was), ("-", was, wish)):
+        parts += [f"{sign} {name}" for name in sorted(one["records"].keys() - other["records"].keys())]
+    both = sorted(was["records"].keys() & wish["records"].keys())
+    parts += [f"~ {name}" for name in both if was["records"][name] != wish["records"][name]]
+    yield Step(Action.DNS, fleet.realm, f"~ names: {', '.join(parts)}", before=was, after=wish)
 
 
 def _blocked(fleet: Fleet, actual: Actual) -> Iterator[str]:
