@@ -200,6 +200,12 @@ class Core:
         node = self.directory.nodes.get(node_id)
         return node if node is not None and node.not_after > self.unix else None
 
+    def overlay_of(self, node: NodeView) -> tuple[IpAddress, ...]:
+        """Its overlay addresses that lie in the realm's ranges as this host has joined them. Whatever the Master
+        certifies since, it gives nobody an address of this host or of those that it talks to."""
+        ranges, both = self.networks.overlay, (node.ipv4, node.ipv6)
+        return tuple(address for address in both if not ranges or any(address in held for held in ranges))
+
     def may_link(self, peer: bytes) -> bool:
         """Whether the signed directory makes `peer` our neighbour."""
         return self.directory.may_link(self.own.node_id, peer)

@@ -226,14 +226,15 @@ class Streams:
 
     def desired_routes(self) -> dict[IpNetwork, tuple[int, int]]:
         """network → (peer number, stream) for every Conflux of the directory, us included."""
-        routes: dict[IpNetwork, tuple[int, int]] = {}
-        own = self._core.directory.nodes.get(self._core.own.node_id)
-        if own is not None and "conflux" in own.roles:
-            routes[host_network(own.ipv4)] = routes[host_network(own.ipv6)] = PEER_SELF, 0
-        for node_id, node in self._core.directory.nodes.items():
-            if self._may_route(node_id):
+        core, routes = self._core, dict[IpNetwork, tuple[int, int]]()
+        for node_id, node in core.directory.nodes.items():
+            if node_id == core.own.node_id and "conflux" in node.roles:
+                target = PEER_SELF, 0
+            elif self._may_route(node_id):
                 target = self._peers.number(node_id), self._best_index(node_id)
-                routes[host_network(node.ipv4)] = routes[host_network(node.ipv6)] = target
+            else:
+                continue
+            routes |= dict.fromkeys(map(host_network, core.overlay_of(node)), target)
         return routes
 
     def _may_route(self, peer: bytes) -> bool:
@@ -245,7 +246,7 @@ class Streams:
         node, stream = self._core.node(peer), self._best_index(peer)
         if node is None or not self._may_route(peer):
             return
-        for address in (node.ipv4, node.ipv6):
+        for address in self._core.overlay_of(node):
             self._core.plane.put_route(host_network(address), peer=self._peers.number(peer), stream=stream)
         self.networks.follow(peer)
 
