@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from tests.bpf.cases import sip_key
 from tests.bpf.harness import World
 from tests.keyd.net import Net
 from veilnet import contract as c
+from veilnet.keyd.core import REKEY_BURST, REKEY_RATE
 from veilnet.keyd.inbox import PER_FLOW
 from veilnet.keyd.links import ACCEPT_BURST, CONTROL_BURST, CONTROL_RATE
 from veilnet.keyd.ring import EventRing
@@ -117,3 +118,40 @@ def test_links_of_one_member_are_accepted_at_a_bounded_rate() -> None:
     net.nodes["b"].engine.links.to(guardian, lambda link: None)
     net.act(net.nodes["b"], net.nodes["b"].engine._take_actions())
     assert net.run(2.0, lambda: net.nodes["b"].engine.links.best(guardian) is not None)
+
+
+@pytest.mark.parametrize("finish", [False, True], ids=["asked anew", "finished"])
+def test_rekeys_of_one_member_do_not_stop_the_daemon(finish: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A receive key in use is replaced only after a wait for the programs that run: 9 ms here, 32 at worst."""
+    net = Net({"g": "g", "a": "c"}, [("a", "g")])
+    member, node = net.nodes["a"], net.nodes["g"]
+    member.engine.links.to(node.keys.node_id, lambda link: None)
+    net.act(member, member.engine._take_actions())
+    net.run(2.0)
+    (link,) = member.engine.links.by_index.values()
+    session, rekeying = link.session, link.rekeying
+    assert session is not None
+    assert rekeying is not None
+    (held,) = node.engine.links.by_index
+    if not finish:
+        monkeypatch.setattr(rekeying, "on_rekeyed", lambda message: None)
+    waits, epochs, seconds = 0, set(), 5.0
+
+    def installed(index: int, slot: int, key: object, install: Callable[..., None] = node.plane.set_link_rx) -> None:
+        nonlocal waits
+        waits += node.plane._links[held].rx[slot].key not in {None, key}
+        install(index, slot, key)
+
+    monkeypatch.setattr(node.plane, "set_link_rx", installed)
+    for _ in range(500):
+        epochs.add(session.epoch)
+        member.engine.links.send(link, session.start_rekey())
+        net.act(member, member.engine._take_actions())
+        net.run(seconds / 500)
+    assert 0 < waits <= REKEY_BURST + REKEY_RATE * seconds
+    assert node.counters["remote_budget"] > 400
+    assert (len(epochs) > 5) is finish
+    monkeypatch.undo()
+    net.run(10.0)
+    epoch = session.epoch
+    assert net.run(150.0, lambda: session.epoch > epoch), "an honest rekey still comes through"

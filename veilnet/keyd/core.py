@@ -14,6 +14,7 @@ from ipaddress import IPv4Interface, IPv6Interface
 from typing import Final
 
 from veilnet.contract import LABELS, LINKS, STREAMS
+from veilnet.keyd.budget import Budget
 from veilnet.keyd.dataplane import Addrs, DataPlane, IpAddress
 from veilnet.keyd.store import Store
 from veilnet.keyd.timers import Timers
@@ -26,6 +27,10 @@ TRIES: Final = 8
 RETRY_FIRST: Final = 0.25
 RETRY_MAX: Final = 4.0
 """Handshake datagrams and requests are repeated after 250 ms, doubling to 4 s (section 6)."""
+
+REKEY_RATE, REKEY_BURST = 2.0, 16
+"""REKEYs of one peer, all its links and streams together. New keys in a slot that is in use wait for the programs that
+run (some 10 ms each), in which nothing else is served."""
 
 
 class ExhaustedError(LocalError):
@@ -181,6 +186,7 @@ class Core:
         self.base_settings = self.settings = settings
         self.store = Store(plane)
         self.timers = Timers()
+        self.rekeys = Budget(REKEY_RATE, REKEY_BURST)
         self.counters: Counter[str] = Counter()
         self.actions: list[Action] = []
         self.directory = Directory(bytes(16), 0, {}, {}, frozenset())

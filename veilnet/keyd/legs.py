@@ -247,6 +247,8 @@ class Legs:
             leg.used = self._core.now
             self.events.accepted(leg, result)
         elif leg.state is State.LOCAL:
+            if leg.session is not None:
+                leg.session.wipe()
             leg.session = Session(self._peers.provider, self._core.rng, result.secret, Mode.HOP, initiator=False)
             leg.x_r = result.x_r
             self._send_hop(leg, Ready(0))

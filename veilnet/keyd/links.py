@@ -153,6 +153,7 @@ class Links:
             self._requests,
             ("link", link.index),
             session,
+            peer=link.peer,
             slots=LinkSlots(core, link.index),
             send=lambda message: self.send(link, message),
             save=lambda: self.save(link),

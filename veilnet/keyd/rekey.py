@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 from veilnet.contract import COUNTER_LIMIT, REKEY_FRAMES
 from veilnet.keyd.core import Core
 from veilnet.keyd.dial import Requests
+from veilnet.protocol.errors import Reason, RemoteError
 from veilnet.protocol.messages import Message, Ping, Ready, Rekey, Rekeyed
 from veilnet.protocol.session import KeysReady, Session
 
@@ -50,11 +51,13 @@ class Rekeying:
         name: Hashable,
         session: Session,
         *,
+        peer: bytes,
         slots: Slots,
         send: Callable[[Message], None],
         save: Callable[[], None],
     ) -> None:
         self._core, self._requests, self._session, self._slots = core, requests, session, slots
+        self._peer = peer
         self._send, self._save = send, save
         self._due, self._ask, self._old = ("rekey", name), ("rekey ask", name), ("rekey old", name)
         self._asks = 0
@@ -124,6 +127,8 @@ class Rekeying:
         self._send(pending)
 
     def on_rekey(self, message: Rekey) -> None:
+        if not self._core.rekeys.take(self._peer, self._core.now):
+            raise RemoteError(Reason.BUDGET, "rekeys of one peer")
         answer, keys = self._session.on_rekey(message)  # RK2
         if keys is not None:
             self._core.timers.cancel(self._old)  # RK5: its slot is needed now

@@ -185,6 +185,7 @@ class Streams:
             self._requests,
             ("stream", stream.index),
             stream.session,
+            peer=stream.peer,
             slots=StreamSlots(core, stream.index),
             send=lambda message: self.send(stream, message),
             save=lambda: self.save(stream),
@@ -228,13 +229,10 @@ class Streams:
         """network → (peer number, stream) for every Conflux of the directory, us included."""
         core, routes = self._core, dict[IpNetwork, tuple[int, int]]()
         for node_id, node in core.directory.nodes.items():
-            if node_id == core.own.node_id and "conflux" in node.roles:
-                target = PEER_SELF, 0
-            elif self._may_route(node_id):
-                target = self._peers.number(node_id), self._best_index(node_id)
-            else:
-                continue
-            routes |= dict.fromkeys(map(host_network, core.overlay_of(node)), target)
+            own = node_id == core.own.node_id and "conflux" in node.roles
+            if own or self._may_route(node_id):
+                target = (PEER_SELF, 0) if own else (self._peers.number(node_id), self._best_index(node_id))
+                routes |= dict.fromkeys(map(host_network, core.overlay_of(node)), target)
         return routes
 
     def _may_route(self, peer: bytes) -> bool:
