@@ -8,6 +8,7 @@ from veilnet import contract as c
 from veilnet.keyd.legs import LEGS_MAX
 from veilnet.keyd.link import Link
 from veilnet.keyd.links import LINKS_PER_PEER
+from veilnet.keyd.state import Leg as LegState
 from veilnet.keyd.state import Link as State
 from veilnet.keyd.store import Kind
 from veilnet.keyd.streams import STREAMS_PER_PEER
@@ -91,3 +92,41 @@ def test_one_member_gets_few_streams_and_the_newest_works() -> None:
     net.send("a", "b", 1)
     net.send("d", "b", 2)
     assert net.run(5, lambda: sorted(net.received("b")) == [1, 2])
+
+
+def crowd() -> tuple[Net, dict[str, Link]]:
+    """Member a takes all circuits of g that there are: half over its own link, half by way of Guardian h."""
+    net = Net({"g": "g", "h": "g", "a": "c", "d": "c"}, [("a", "g"), ("a", "h"), ("h", "g"), ("d", "g")])
+    guardian = net.nodes["g"]
+    for name in "ahd":
+        dial(net, name)
+    links = {name: links_of(guardian, net.nodes[name])[0] for name in "ahd"}
+    for number in range(1, LEGS_MAX // 2 + 1):
+        for name in "ah":
+            guardian.engine.legs.on_create(links[name], Create(number, number))
+    assert len(guardian.engine.legs.by_label) == LEGS_MAX
+    return net, links
+
+
+def test_when_all_circuits_are_taken_who_has_most_gives_one() -> None:
+    net, links = crowd()
+    guardian = net.nodes["g"]
+    legs = guardian.engine.legs
+    kept = {links[name].peer: next(leg for leg in legs.by_label.values() if leg.link is links[name]) for name in "ah"}
+    for leg in kept.values():
+        leg.state = LegState.SPLICED
+    for number in range(1, 101):
+        legs.on_create(links["d"], Create(number, number))
+    assert len(links["d"].labels) == 100
+    assert len(legs.by_label) == LEGS_MAX
+    assert guardian.counters["leg_crowded"] == 100
+    assert {len(links[name].labels) for name in "ah"} == {LEGS_MAX // 2 - 50}
+    assert all(legs.by_label[leg.label] is leg for leg in kept.values()), "those that lead nowhere went first"
+    legs.on_create(links["a"], Create(5000, 5000))
+    assert guardian.counters["create_refused"] == 1, "who has most gets no more"
+
+
+def test_a_stream_comes_up_through_a_guardian_that_is_full() -> None:
+    net, _ = crowd()
+    net.send("d", "a", 1)
+    assert net.run(10, lambda: net.received("a") == [1])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -19,7 +20,7 @@ from veilnet.keyd.state import Leg as State
 from veilnet.keyd.store import Kind, Record
 from veilnet.protocol.errors import LocalError, Reason, RemoteError
 from veilnet.protocol.handshake import Accepted, Answer, Mode, Repeated
-from veilnet.protocol.knock import KnockKeys, seal_body
+from veilnet.protocol.knock import seal_body
 from veilnet.protocol.messages import Create, Created, Destroy, Extend, Extended, Message, Ready, Refusal, Refused
 from veilnet.protocol.session import Session
 
@@ -67,6 +68,7 @@ class Legs:
         self.by_label: dict[int, Leg] = {}
         self.by_back: dict[int, Leg] = {}
         self._by_create: dict[tuple[Link, int], Leg] = {}
+        self._numbers: Counter[bytes] = Counter()  # of legs, by the neighbour that they come from
         self.events = Events()
 
     # ---- link control --------------------------------------------------------------------------------------------
@@ -78,9 +80,7 @@ class Legs:
             self.drop(known, "leg_replaced", forward=True)
             known = None
         if known is None:
-            # of all links together, or more of them would be a way around the limit
-            held = sum(len(other.labels) for other in self._links.of(link.peer))
-            if held >= core.settings.circuits_per_link or len(self.by_label) >= LEGS_MAX:
+            if not self._room(link.peer):
                 core.count("create_refused")
                 self._links.send(link, Refused(message.id, Refusal.FULL))
                 return
@@ -89,6 +89,21 @@ class Legs:
             self.save(known)
             core.plane.put_circuit(known.label, self.desired(known))
         self._links.send(link, Created(message.id, known.label))
+
+    def _room(self, peer: bytes) -> bool:
+        """Whether `peer` gets one more. When there are no more for anybody, whoever has most gives one: one that leads
+        nowhere yet, else the one that was not in use for longest."""
+        # of all links together, or more of them would be a way around the limit
+        free = self._core.settings.circuits_per_link - sum(len(link.labels) for link in self._links.of(peer))
+        if free <= 0 or len(self.by_label) < LEGS_MAX:
+            return free > 0
+        greedy, most = self._numbers.most_common(1)[0]
+        if self._numbers[peer] + 1 >= most:
+            return False
+        theirs = [leg for leg in self.by_label.values() if leg.link.peer == greedy]
+        idlest = min(theirs, key=lambda leg: (leg.state is not State.LOCAL, leg.used))
+        self.drop(idlest, "leg_crowded", forward=True, back=True)
+        return True
 
     def on_extend(self, link: Link, message: Extend) -> None:
         leg = self.by_label.get(message.label)
@@ -237,7 +252,7 @@ class Legs:
         modes = tuple(mode for role, mode in served.items() if self._core.serves(role))
         result = self._peers.responder.receive(payload, origin, self._core.unix, modes)
         if isinstance(result, Answer):
-            self._answer(leg, keys, result)
+            self.send(leg, self._core.budget(), [seal_body(keys, result.payload, self._core.rng)])
         elif isinstance(result, Repeated):
             if leg.session is not None and leg.x_r == result.x_r:
                 self._send_hop(leg, Ready(0))
@@ -254,9 +269,6 @@ class Legs:
             self._send_hop(leg, Ready(0))
         else:
             raise RemoteError(Reason.STATE, "hop handshake")
-
-    def _answer(self, leg: Leg, keys: KnockKeys, answer: Answer) -> None:
-        self.send(leg, self._core.budget(), [seal_body(keys, answer.payload, self._core.rng)])
 
     def end_in(self, leg: Leg, stream: int) -> None:
         """Bodies on this label belong to `stream` from now on."""
@@ -300,6 +312,7 @@ class Legs:
         core.store.drop(Kind.LEG, leg.label)
         core.timers.cancel(("grace", leg.label), ("extended", leg.label))
         self.by_label.pop(leg.label, None)
+        self._numbers[leg.link.peer] -= 1
         self._by_create.pop((leg.link, leg.out_label), None)
         core.plane.remove_circuit(leg.label)
         core.labels.discard(leg.label)
@@ -345,6 +358,7 @@ class Legs:
     def _add(self, leg: Leg) -> None:
         self._core.labels.add(leg.label)
         leg.link.labels.add(leg.label)
+        self._numbers[leg.link.peer] += 1
         self.by_label[leg.label] = self._by_create[leg.link, leg.out_label] = leg
         if leg.next_link is not None:
             self._core.labels.add(leg.next_back)
