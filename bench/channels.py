@@ -8,6 +8,7 @@ import itertools
 import json
 import random
 import re
+import ssl
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
@@ -24,8 +25,9 @@ _DESCRIPTOR: Final = re.compile(rb'"descriptor":\{"key":"[0-9a-f]{32}","payload"
 class Watched:
     """Channels of all members, spread over the replicas. Times are `time.monotonic` seconds."""
 
-    def __init__(self, fleet: Fleet, masters: Sequence[Replica]) -> None:
-        self.fleet, self._masters = fleet, masters
+    def __init__(self, fleet: Fleet, masters: Sequence[Replica], tls: ssl.SSLContext | None = None) -> None:
+        """`tls`: of the channels alone."""
+        self.fleet, self._masters, self._tls = fleet, masters, tls
         self._https = [Http(master.port) for master in masters]
         self._sent: dict[bytes, float] = {}
         self.delays: list[float] = []
@@ -60,7 +62,7 @@ class Watched:
         async with self._gate:
             channel = Channel("/api/v1/node/channel", member.credential, take, self.lost.append)
             port = self._masters[number % len(self._masters)].port
-            await loop.create_connection(lambda: channel, "127.0.0.1", port)
+            await loop.create_connection(lambda: channel, "127.0.0.1", port, ssl=self._tls)
             self._channels.append(channel)
             async with asyncio.timeout(120):
                 await opened.wait()

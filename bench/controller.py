@@ -39,6 +39,7 @@ from veilnet.api.secrets import bearer, new_secret, quick_hash
 from veilnet.api.settings import MasterSettings, save_settings
 from veilnet.api.snapshots.certificates import issue_certificate
 from veilnet.api.storage.upgrade import bring_up_to_date
+from veilnet.api.tls import make_certificate
 from veilnet.api.tokens.models import EnrolmentToken
 from veilnet.protocol.directory import Descriptor, key_id, sign_descriptor
 
@@ -83,13 +84,13 @@ def _descriptor(private: MLDSA65PrivateKey, node_id: bytes, serial: int) -> dict
     return sign_descriptor(found, private).as_json()
 
 
-async def populate(state_dir: Path, size: int, database_url: str | None = None) -> Fleet:
-    """A Master's state directory and database with one realm of `size` nodes."""
+async def populate(state_dir: Path, size: int, database_url: str | None = None, *, tls: bool = False) -> Fleet:
+    """A Master's state directory and database with one realm of `size` nodes; `tls`: and a certificate of its own."""
     state_dir.mkdir(parents=True, exist_ok=True)
     settings = MasterSettings(
         state_dir=state_dir,
         public_url="http://127.0.0.1:8443",
-        tls_fingerprint=None,
+        tls_fingerprint=_certificate(state_dir) if tls else None,
         database_url=database_url or f"sqlite+aiosqlite:///{state_dir / 'master.db'}",
         rates=UNLIMITED,
     )
@@ -112,6 +113,10 @@ async def populate(state_dir: Path, size: int, database_url: str | None = None) 
         admin = await create_api_token(session, "bench", now)
     await engine.dispose()
     return Fleet(state_dir, admin, realm.id, members)
+
+
+def _certificate(state_dir: Path) -> str:
+    return make_certificate(state_dir / "tls.pem", state_dir / "tls.key", ["127.0.0.1"])
 
 
 def _realm(ca_key: bytes, now: int) -> Realm:
@@ -151,35 +156,23 @@ def _enrolled(number: int, ipv4: IPv4Address, realm: Realm, token_id: str, ca: A
 # ---- processes ---------------------------------------------------------------------------------------------------
 
 
-_SERVE: Final = (sys.executable, "-c", "from veilnet.cli.main import main; main()", "master", "serve", "--plain-http")
+_SERVE: Final = (sys.executable, "-c", "from veilnet.cli.main import main; main()", "master", "serve", "--ops", "off",
+                 "--host", "127.0.0.1")  # fmt: skip
 
 
 class Replica:
-    """`veilnet master serve` as a process of its own, on loopback without TLS."""
+    """`veilnet master serve` as a process of its own on loopback, without TLS unless asked for."""
 
-    def __init__(self, state_dir: Path, port: int | None = None) -> None:
-        self._state_dir = state_dir
+    def __init__(self, state_dir: Path, port: int | None = None, *, tls: bool = False) -> None:
+        self._state_dir, self._tls = state_dir, tls
         self.port = port or _free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.port}"
         self.start()
 
     def start(self) -> None:
         log = self._state_dir / f"serve-{self.port}.log"
-        command = [
-            sys.executable,
-            "-c",
-            "from veilnet.cli.main import main; main()",
-            "master",
-            "serve",
-            "--plain-http",
-            "--ops",
-            "off",
-        ]
-        command += [
-            "--state-dir",
-            str(self._state_dir),
-        ]
-        command += ["--host", "127.0.0.1", "--port", str(self.port)]
+        command = [*_SERVE, "--state-dir", str(self._state_dir), "--port", str(self.port)]
+        command += [] if self._tls else ["--plain-http"]
         with log.open("ab") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=output)
 
@@ -188,7 +181,7 @@ class Replica:
         until = time.monotonic() + seconds
         while time.monotonic() < until and self._process.poll() is None:
             try:
-                httpx.get(f"{self.url}/livez", timeout=2).raise_for_status()
+                httpx.get(f"{self.url}/livez", timeout=2, verify=False).raise_for_status()  # noqa: S501 - its own
             except httpx.HTTPError:
                 time.sleep(0.1)
             else:
@@ -218,11 +211,11 @@ class Replica:
 
 
 @contextmanager
-def replicas(state_dir: Path, count: int) -> Iterator[list[Replica]]:
+def replicas(state_dir: Path, count: int, *, tls: bool = False) -> Iterator[list[Replica]]:
     running: list[Replica] = []
     try:
         for _ in range(count):
-            running.append(Replica(state_dir))
+            running.append(Replica(state_dir, tls=tls))
             running[-1].wait()  # the first one brings the schema up to date
         yield running
     finally:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import ssl
 import sys
 import tempfile
 import time
@@ -73,6 +74,7 @@ def rows(runs: int, *, quick: bool = False) -> list[Row]:
         costs[size] = figures.cpu_ms
         found += _rows(f"SQLite, {size} nodes", figures)
     found.append(row(f"CPU per change, {SIZES[-1]} nodes / {SIZES[0]}", "ratio", costs[SIZES[-1]] / costs[SIZES[0]]))
+    found.append(row(f"SQLite, {SIZES[0]} nodes, TLS: memory per connected node", "KiB", _over_tls(SIZES[0])))
     if plan.on_postgres:
         found += _rows(f"Postgres, 3 replicas, {plan.on_postgres} nodes", _on_postgres(plan.on_postgres, plan))
     return found
@@ -93,6 +95,26 @@ def _rows(name: str, figures: Figures) -> list[Row]:
 def _measure(size: int, plan: Plan) -> Figures:
     with tempfile.TemporaryDirectory(prefix="veilbench") as directory:
         return asyncio.run(_under_load(Path(directory), size, plan))
+
+
+def _over_tls(size: int) -> float:
+    """KiB of a Master for each channel, which is opened and left alone."""
+
+    async def opened(state_dir: Path) -> float:
+        fleet = await populate(state_dir, size, tls=True)
+        with replicas(state_dir, 1, tls=True) as masters:
+            before = masters[0].resident_bytes()
+            watched = Watched(fleet, masters, ssl.create_default_context(cafile=state_dir / "tls.pem"))
+            await watched.open()
+            await asyncio.sleep(WARM_UP)
+            try:
+                return (masters[0].resident_bytes() - before) / size / 1024
+            finally:
+                await watched.close()
+
+    _allow_files(size + 1000)
+    with tempfile.TemporaryDirectory(prefix="veilbench") as directory:
+        return asyncio.run(opened(Path(directory)))
 
 
 def _on_postgres(size: int, plan: Plan) -> Figures:

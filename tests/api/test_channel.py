@@ -14,11 +14,12 @@ import stat
 from collections.abc import AsyncIterator
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 import uvicorn
+from fastapi import WebSocket
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -27,6 +28,8 @@ from veilnet.admin_token import AdminTokenText
 from veilnet.api.app import create_app
 from veilnet.api.bootstrap import init_master
 from veilnet.api.settings import SetupError, load_settings
+from veilnet.api.snapshots.endpoints import PIECE, _send
+from veilnet.api.snapshots.feed import Channel
 from veilnet.enrolment_token import EnrolmentTokenText, read_token
 from veilnet.keyd.node import MasterClient, NodeError, NodeFiles, enrol
 from veilnet.protocol.directory import Directory
@@ -360,3 +363,20 @@ def test_init_is_done_once_and_never_over_plain_http_to_the_world(tmp_path: Path
         init_master(tmp_path / "a", "https://127.0.0.1:1")
     with pytest.raises(SetupError, match="master init"):
         load_settings(tmp_path / "b")
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(0, [0]), (1, [1]), (PIECE, [PIECE]), (2 * PIECE + 1, [PIECE, PIECE, 1])])
+async def test_the_version_comes_with_the_last_of_several_messages(count: int, sizes: list[int]) -> None:
+    """Who is cut off in between says where it stood, and is told all of it again."""
+    sent: list[Any] = []
+
+    class Socket:
+        async def send_text(self, text: str) -> None:
+            sent.append(json.loads(text))
+
+    joined = Channel(b"", 4)
+    await _send(cast(WebSocket, Socket()), joined, 9, None, [f'"{number}"' for number in range(count)])
+    assert [len(message["records"]) for message in sent] == sizes
+    assert [text for message in sent for text in message["records"]] == [str(number) for number in range(count)]
+    assert [(message["from"], message["version"]) for message in sent] == [(4, 4)] * (len(sizes) - 1) + [(4, 9)]
+    assert joined.sent == 9

@@ -3,8 +3,9 @@
 
 Channel messages are JSON texts from Master to node:
     {"type": "head", "head": envelope}
-    {"type": "records", "from": F, "version": V, "records": [record, ...]}   all that changed for this node after F,
-    up to V {"type": "heartbeat", "version": V, "time": unix seconds}
+    {"type": "records", "from": F, "version": V, "records": [record, ...]}
+        all that changed for this node after F, up to V; where it takes several messages, V is F in all but the last
+    {"type": "heartbeat", "version": V, "time": unix seconds}
 The node has nothing to say yet; what it sends is read and thrown away.
 """
 
@@ -32,6 +33,8 @@ from veilnet.api.snapshots.feed import Channel, Feed, Feeds
 routes = Routes("/node", rule=NODE)
 router = routes.router
 
+PIECE: Final = 3
+"""Records of one message, 64 KB: a TLS connection keeps a buffer as long as the longest that it has sent at once."""
 CLOSE_CODES: Final = {"node-revoked": 4403, "resync": 4409}
 """4409: too slow or out of step; connect again, and the rest follows."""
 
@@ -130,12 +133,17 @@ async def _push_next(socket: WebSocket, context: Context, feed: Feed, channel: C
 
 
 async def _send(socket: WebSocket, channel: Channel, version: int, head: str | None, records: list[str]) -> None:
+    """The node is told the version with the last of the records: until it has all of them, it stands where it stood."""
     if head is not None:
         await socket.send_text(f'{{"type":"head","head":{head}}}')
-    if records or version > channel.sent:
-        about = f'"from":{channel.sent},"version":{max(version, channel.sent)}'
-        await socket.send_text(f'{{"type":"records",{about},"records":[{",".join(records)}]}}')
-        channel.sent = max(version, channel.sent)
+    if not records and version <= channel.sent:
+        return
+    last = max(0, len(records) - 1) // PIECE * PIECE
+    for place in range(0, last + 1, PIECE):
+        reached = max(version, channel.sent) if place == last else channel.sent
+        text = ",".join(records[place : place + PIECE])
+        await socket.send_text(f'{{"type":"records","from":{channel.sent},"version":{reached},"records":[{text}]}}')
+    channel.sent = max(version, channel.sent)
 
 
 async def _heartbeat(socket: WebSocket, context: Context, feed: Feed, channel: Channel, row_id: str) -> None:
