@@ -54,6 +54,7 @@ async def test_a_name_is_taken_once(master: Master) -> None:
         ({"name": "x", "ipv4_range": "10.0.0.1/16"}, "/ipv4_range"),
         ({"name": "x", "ipv4_range": "127.0.0.0/8"}, "/ipv4_range"),
         ({"name": "x", "ipv4_range": "10.0.0.0/30"}, "/ipv4_range"),
+        ({"name": "x", "ipv4_range": "240.0.0.0/8"}, "/ipv4_range"),
         ({"name": "x", "settings": {"min_guardians": -1}}, "/settings/min_guardians"),
         ({"name": "x", "settings": {"typo": 1}}, "/settings/typo"),
         ({"name": "x", "extra": 1}, "/extra"),

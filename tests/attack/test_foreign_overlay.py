@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_network
 
 import pytest
 
 from tests.keyd.net import Net, inner_packet
+from veilnet.enrolment_token import EnrolmentTokenText
 from veilnet.keyd.core import NetworkChoice
+from veilnet.keyd.node import _info
+from veilnet.protocol.documents import Certificate
 
 OVERLAY = (ip_network("100.64.0.0/24"), ip_network("fd00::/64"))
+TOKEN = EnrolmentTokenText(url="https://m.test", realm=32 * "0", ca=64 * "0", tls=None, id="tok_1", secret="s")  # noqa: S106
 FOREIGN = ["192.168.7.1", "127.0.0.1", "8.8.8.8", "100.64.1.1"]
 
 
@@ -68,3 +72,31 @@ def test_another_address_of_the_realm_is_taken() -> None:
     net = realm(b={"ipv4": IPv4Address("100.64.0.77")})
     net.send("a", "b", 2)
     assert net.run(5, lambda: net.received("b") == [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("ipv4", "ipv6", "fits"),
+    [
+        ("10.90.0.7/16", "fd12::7/64", True),
+        ("100.64.0.7/10", "fd12::7/48", True),
+        ("10.90.0.7/0", "fd12::7/64", False),
+        ("10.90.0.7/7", "fd12::7/64", False),
+        ("10.90.0.7/29", "fd12::7/64", False),
+        ("127.0.0.7/16", "fd12::7/64", False),
+        ("224.0.0.7/8", "fd12::7/64", False),
+        ("10.90.0.7/16", "fd12::7/47", False),
+        ("10.90.0.7/16", "2001:db8::7/64", False),
+        ("10.90.0.7/16", "::7/0", False),
+        ("10.90.0.7/16", "fe80::7/64", False),
+    ],
+)
+def test_a_host_joins_no_realm_whose_range_would_take_its_other_traffic(ipv4: str, ipv6: str, fits: bool) -> None:
+    four, six = IPv4Interface(ipv4), IPv6Interface(ipv6)
+    signed = Certificate(bytes(16), bytes(16), b"", "a", frozenset({"conflux"}), four.ip, six.ip, frozenset(), 1, 0, 1)
+    answer = {"id": "nod_1", "ipv4_range": str(four.network), "ipv6_prefix": str(six.network)}
+    if fits:
+        info = _info(TOKEN, signed, answer)
+        assert (info.ipv4, info.ipv6) == (four, six)
+    else:
+        with pytest.raises(ValueError, match="range"):
+            _info(TOKEN, signed, answer)

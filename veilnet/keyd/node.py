@@ -41,6 +41,7 @@ from veilnet.protocol.directory import (
     verify_certificate,
 )
 from veilnet.protocol.enrolment import EnrolmentClaim, sign_claim
+from veilnet.protocol.networks import check_range
 from veilnet.protocol.trust import Trust
 from veilnet.tls_pin import PinError, fetch_certificate, pinned_context, system_context
 
@@ -131,14 +132,19 @@ def _keep(files: NodeFiles, token: EnrolmentTokenText, pem: str | None, answer: 
 
 
 def _info(token: EnrolmentTokenText, certificate: Certificate, answer: Any) -> NodeInfo:
+    """ValueError if a range is none that a host may route into the overlay."""
+    ipv4 = IPv4Interface((certificate.ipv4, IPv4Network(answer["ipv4_range"]).prefixlen))
+    ipv6 = IPv6Interface((certificate.ipv6, IPv6Network(answer["ipv6_prefix"]).prefixlen))
+    for interface in (ipv4, ipv6):
+        check_range(interface.network)
     return NodeInfo(
         id=str(answer["id"]),
         name=certificate.name,
         node=certificate.node.hex(),
         realm=certificate.realm.hex(),
         roles=sorted(certificate.roles),
-        ipv4=IPv4Interface((certificate.ipv4, IPv4Network(answer["ipv4_range"]).prefixlen)),
-        ipv6=IPv6Interface((certificate.ipv6, IPv6Network(answer["ipv6_prefix"]).prefixlen)),
+        ipv4=ipv4,
+        ipv6=ipv6,
         url=token.url,
     )
 

@@ -19,6 +19,21 @@ NEVER: Final = tuple(
 """This network, loopback, link-local, multicast, reserved and broadcast (RFC 6890), IPv4 as IPv6 has it (RFC 4291)."""
 
 
+UNIQUE_LOCAL: Final = IPv6Network("fc00::/7")
+"""RFC 4193."""
+
+
+def check_range(network: IpNetwork) -> None:
+    """ValueError if a realm can't have it for its overlay addresses: hosts route all of it into the overlay."""
+    if isinstance(network, IPv6Network):
+        if not network.subnet_of(UNIQUE_LOCAL) or network.prefixlen < 48:
+            raise ValueError("the range must be unique local, /48 or longer")
+    elif not 8 <= network.prefixlen <= 28:
+        raise ValueError("the range must be between /8 and /28")
+    elif any(inside(network, other) or inside(other, network) for other in NEVER):
+        raise ValueError("the range must hold ordinary unicast addresses")
+
+
 def inside(network: IpNetwork, other: IpNetwork) -> bool:
     """Whether `other` holds all of `network`."""
     if isinstance(network, IPv4Network) and isinstance(other, IPv4Network):

@@ -10,14 +10,11 @@ from pydantic import AfterValidator, Field
 from veilnet.api.schemas import Body, Label, Out
 from veilnet.api.times import DAY
 from veilnet.protocol.names import ADDRESSES_MAX, DOMAIN_PATTERN, RECORD_MAX, RECORDS_MAX, usable
-from veilnet.protocol.networks import IpAddress
+from veilnet.protocol.networks import IpAddress, check_range
 
 
 def _usable(network: IPv4Network) -> IPv4Network:
-    if not 8 <= network.prefixlen <= 28:
-        raise ValueError("the range must be between /8 and /28")
-    if network.is_loopback or network.is_multicast or network.is_link_local or network.is_unspecified:
-        raise ValueError("the range must hold ordinary unicast addresses")
+    check_range(network)
     return network
 
 
