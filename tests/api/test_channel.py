@@ -31,6 +31,7 @@ from veilnet.api.settings import SetupError, load_settings
 from veilnet.api.snapshots.endpoints import PIECE, _send
 from veilnet.api.snapshots.feed import Channel
 from veilnet.enrolment_token import EnrolmentTokenText, read_token
+from veilnet.keyd import node as node_module
 from veilnet.keyd.node import MasterClient, NodeError, NodeFiles, enrol
 from veilnet.protocol.directory import Directory
 from veilnet.tls_pin import PinError, fetch_certificate, pinned_context
@@ -380,3 +381,58 @@ async def test_the_version_comes_with_the_last_of_several_messages(count: int, s
     assert [text for message in sent for text in message["records"]] == [str(number) for number in range(count)]
     assert [(message["from"], message["version"]) for message in sent] == [(4, 4)] * (len(sizes) - 1) + [(4, 9)]
     assert joined.sent == 9
+
+
+async def test_what_comes_in_several_messages_is_written_down_once(
+    running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token, names = await running.token(), {f"n{number}" for number in range(2 * PIECE + 1)}
+    for name in names:
+        await enrol(NodeFiles(tmp_path / name), token, name, ())
+    client, saved = MasterClient(NodeFiles(tmp_path / "n0")), []
+    save = client._disk.save
+
+    def counted(*arguments: Any, **documents: Any) -> None:
+        saved.append(len(documents.get("records", ())))
+        save(*arguments, **documents)
+
+    monkeypatch.setattr(client._disk, "save", counted)
+    async with contextlib.aclosing(client.snapshots()) as snapshots:
+        await until(snapshots, names)
+    assert [count for count in saved if count] == [len(names)]
+    assert len(kept_records(tmp_path / "n0")) == len(names)
+
+
+async def test_the_beginning_of_an_answer_counts_when_nothing_follows_it(
+    running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_module, "SETTLE_AFTER", 0.05)
+    token = await running.token()
+    for name in ("one", "two"):
+        await enrol(NodeFiles(tmp_path / name), token, name, ())
+    async with contextlib.aclosing(MasterClient(NodeFiles(tmp_path / "two")).snapshots()) as snapshots:
+        await until(snapshots, {"one", "two"})
+    client = MasterClient(NodeFiles(tmp_path / "one"))
+    client._take_head(json.loads(kept_state(tmp_path / "two", "head")))
+    records = [json.loads(text) for text in kept_records(tmp_path / "two")]
+    texts = [json.dumps({"type": "records", "from": 0, "version": 0, "records": [record]}) for record in records]
+
+    class Socket:
+        async def recv(self) -> str:
+            if not texts:
+                await asyncio.sleep(PATIENCE)
+            return texts.pop()
+
+    answers = [await client._next(cast(ClientConnection, Socket())) for _ in range(3)]
+    assert answers == [False, False, True]
+    assert len(kept_records(tmp_path / "one")) == 2
+
+
+def kept_records(state_dir: Path) -> list[str]:
+    with contextlib.closing(sqlite3.connect(NodeFiles(state_dir).state_dir / "directory.db")) as database:
+        return [text for (text,) in database.execute("SELECT document FROM record")]
+
+
+def kept_state(state_dir: Path, name: str) -> str:
+    with contextlib.closing(sqlite3.connect(NodeFiles(state_dir).state_dir / "directory.db")) as database:
+        return str(database.execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone()[0])

@@ -24,6 +24,7 @@ KEYD_SHELL = {
     "routes",
     "advertise",
     "statements",
+    "problem",
     "master_socket",
     "node",
     "node_files",

@@ -28,6 +28,7 @@ from veilnet.keyd import master_socket
 from veilnet.keyd.advertise import Proposal
 from veilnet.keyd.directory_file import DirectoryFile
 from veilnet.keyd.node_files import NodeError, NodeFiles, NodeInfo, read_info
+from veilnet.keyd.problem import problem_code, problem_text
 from veilnet.keyd.statements import Software, Statement
 from veilnet.protocol.directory import (
     Certificate,
@@ -52,6 +53,10 @@ _log = logging.getLogger("veilnet.node")
 HTTP_TIMEOUT: Final = 15.0
 SILENCE_MAX: Final = 75.0
 """Seconds without a message, heartbeats included, after which a channel counts as dead."""
+SETTLE_AFTER: Final = 1.0
+"""Seconds without the rest of an answer after which its beginning counts by itself."""
+HELD_MAX: Final = 64
+"""Records that may wait for the rest of an answer."""
 DESCRIPTOR_SECONDS: Final = 7 * 86400
 DESCRIPTOR_RENEW_BEFORE: Final = 5 * 86400
 """Renewed two days after it was made: an absence of five days, ours or the Master's, is survived."""
@@ -173,6 +178,8 @@ class MasterClient:
         self._uploaded_serial = 0
         self._statements: dict[str, Statement] = {"advertised networks": Proposal(files), "software": Software()}
         self._given: Directory | None = None
+        self._held: list[tuple[bytes, dict[str, Any]]] = []
+        """Records that were taken, and are written down with what follows them."""
         self._last_resync = -RESYNC_EVERY
         self.connected = False
         self.last_error = ""
@@ -264,10 +271,21 @@ class MasterClient:
         ) as socket:
             self.connected, self.last_error = True, ""
             while True:
-                if self._message(await _receive(socket)) and self._begun():
+                if await self._next(socket) and self._begun():
                     yield self._directory()
                 await self._upload()
                 await self._state()
+
+    async def _next(self, socket: ClientConnection) -> bool:
+        """Take one message, or settle what came if nothing follows it."""
+        try:
+            async with asyncio.timeout(SETTLE_AFTER if self._held else SILENCE_MAX):
+                text = await socket.recv()
+        except TimeoutError:
+            if not self._held:
+                raise
+            return self._settle()
+        return self._message(text)
 
     def _message(self, text: str | bytes) -> bool:
         """Take one message; whether the directory may be another one now. Raises Resync."""
@@ -296,7 +314,7 @@ class MasterClient:
     def _take_records(self, start: int, version: int, records: list[Any]) -> bool:
         if start > self.version:  # not so for the whole, which starts at 0
             raise Resync(f"changes {self.version} to {start} are missing")
-        taken, strangers = [], 0
+        strangers = 0
         for record in records:
             try:
                 node = self.replica.take_record(record, self._clock())
@@ -304,27 +322,34 @@ class MasterClient:
                 self._refuse("record", error)
                 strangers += isinstance(error, WrongSigner)
             else:
-                taken += [(node, record)] if node is not None else []
+                self._held += [(node, record)] if node is not None else []
         self.replica.reached(int(version))
-        forgotten = self.replica.forget()
-        self._disk.save(self.replica, records=taken, forgotten=forgotten)
-        self._check_own()
+        settled = (version > start or len(self._held) >= HELD_MAX) and self._settle()
         if strangers and self._clock() - self._last_resync >= RESYNC_EVERY:
             # a head that announced another CA key may have passed us by
             self._last_resync, self.replica.version = self._clock(), 0
             raise Resync("records under an unknown CA key: asking for everything")
+        return settled
+
+    def _settle(self) -> bool:
+        """Write down what came and forget what has ended, once for all messages of an answer: each time is an fsync,
+        and a directory that others have to look through; whether it may be another one now."""
+        taken, self._held, forgotten = self._held, [], self.replica.forget()
+        self._disk.save(self.replica, records=taken, forgotten=forgotten)
+        self._check_own()
         return bool(taken or forgotten)
 
     def _take_heartbeat(self, version: int, master_time: int) -> bool:
         """Also the moment to see what time alone has changed."""
         self.replica.reached(int(version))
+        settled = bool(self._held) and self._settle()
         if forgotten := self.replica.forget():
             self._disk.save(self.replica, forgotten=forgotten)
         fault = self.replica.clock_fault(self._clock(), int(master_time)) or ""
         if fault and fault.split(":")[0] != self.clock_fault.split(":")[0]:
             _log.error("%s", fault)
         self.clock_fault = fault
-        return self._given is None or self.replica.directory(self._clock()).nodes != self._given.nodes
+        return settled or self._given is None or self.replica.directory(self._clock()).nodes != self._given.nodes
 
     def _check_own(self) -> None:
         """A Master that signs an older descriptor of ours was restored from a backup: it needs the last one again."""
@@ -358,30 +383,9 @@ class MasterClient:
         self._uploaded_serial = last.serial
 
 
-async def _receive(socket: ClientConnection) -> str | bytes:
-    async with asyncio.timeout(SILENCE_MAX):
-        return await socket.recv()
-
-
 def _tls_context(url: str, pem: str | None) -> ssl.SSLContext:
     """For an http URL (loopback only) it is never used."""
     return pinned_context(pem) if pem is not None else system_context()
-
-
-def problem_code(response: httpx.Response) -> str:
-    try:
-        return str(response.json()["code"])
-    except (ValueError, KeyError, TypeError):
-        return ""
-
-
-def problem_text(response: httpx.Response) -> str:
-    """Title and detail of a problem document, or what stands there instead of one."""
-    try:
-        problem = response.json()
-        return f"{problem['title']}: {problem['detail']}"
-    except (ValueError, KeyError, TypeError):
-        return f"HTTP status {response.status_code}, not from a VeilNet Master?"
 
 
 def _reason(error: Exception) -> str:
