@@ -72,14 +72,15 @@ def test_a_link_stays_a_link(run: Run, told: dict[str, Any], tmp_path: Path) -> 
     assert OURS in (tmp_path / "real").read_text()
 
 
-def test_a_suffix_of_the_internet_needs_a_word(run: Run, told: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["example.com", "internal", "google.internal"])
+def test_a_suffix_that_others_use_needs_a_word(run: Run, told: dict[str, Any], tmp_path: Path, suffix: str) -> None:
     path = tmp_path / "hosts"
-    told["suffix"] = "example.com"
+    told["suffix"] = suffix
     said = run("hosts", "--write", str(path), code=None)
     assert said.code != 0
-    assert "--suffix example.com" in said.err
+    assert f"--suffix {suffix}" in said.err
     assert not path.exists()
-    run("hosts", "--write", str(path), "--suffix", "example.com")
+    run("hosts", "--write", str(path), "--suffix", suffix)
     assert path.exists()
 
 

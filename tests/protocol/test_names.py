@@ -97,5 +97,8 @@ def test_no_domain_holds_what_a_hosts_file_takes_for_more(text: str) -> None:
 
 
 def test_suffixes_that_are_set_aside() -> None:
-    assert all(is_private(text) for text in ("internal", "lab.internal", "x.home.arpa", "a.test"))
+    assert all(is_private(text) for text in ("lab.internal", "google.lab.internal", "x.home.arpa", "a.test"))
     assert not any(is_private(text) for text in ("example.com", "myinternal", "internal.com", ""))
+    # a realm of this name could stand in for its host's cloud or container engine
+    assert not any(is_private(text) for text in ("internal", "test", "google.internal", "c.google.internal"))
+    assert not any(is_private(text) for text in ("docker.internal", "eu-west-1.compute.internal"))

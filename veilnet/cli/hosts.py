@@ -70,10 +70,10 @@ def lines(answer: dict[str, Any]) -> str:
 def _check_suffix(found: str, wanted: str | None) -> None:
     if found == wanted or is_private(found):
         return
-    known = ", ".join(f".{end}" for end in PRIVATE_SUFFIXES)
+    known = ", ".join(f"NAME.{end}" for end in PRIVATE_SUFFIXES)
     fail(
         f"the realm's names end in .{found}, which may be others': its administrators could stand in for them here",
-        f"if you want that, say --suffix {found}; {known} need no word",
+        f"if you want that, say --suffix {found}; {known} mostly need no word",
         Exit.USAGE,
     )
 

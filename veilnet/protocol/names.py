@@ -30,6 +30,9 @@ ADDRESSES_MAX: Final = 8
 PRIVATE_SUFFIXES: Final = ("internal", "home.arpa", "test")
 """Set aside for such use (ICANN 2024, RFC 8375, RFC 6761): no name under them means anything on the internet."""
 
+TAKEN_SUFFIXES: Final = tuple(f"{name}.internal" for name in ("google", "ec2", "compute", "docker", "containers"))
+"""Clouds and container engines answer these on their machines: metadata.google.internal hands out credentials."""
+
 
 class Named(Protocol):
     """What is looked at of a node."""
@@ -66,7 +69,10 @@ def usable(address: IpAddress) -> bool:
 
 
 def is_private(suffix: str) -> bool:
-    return any(suffix == end or suffix.endswith(f".{end}") for end in PRIVATE_SUFFIXES)
+    """Whether names under it can be nobody else's: at least a label below what is set aside, and not taken there."""
+    if any(f".{suffix}".endswith(f".{taken}") for taken in TAKEN_SUFFIXES):
+        return False
+    return any(suffix.endswith(f".{end}") for end in PRIVATE_SUFFIXES)
 
 
 def read_records(value: Any) -> Mapping[str, tuple[IpAddress, ...]]:
