@@ -182,8 +182,8 @@ class Shell:
         self._timer = None
         try:
             self.act(self.engine.poll(time.monotonic()))
-        except (LocalError, OSError):
-            log.exception("poll")  # our fault, or a map that refused; time must go on
+        except Exception:
+            self._failed("poll")  # time must go on
             self._wake()
 
     # ---- inputs --------------------------------------------------------------------------------------------------
@@ -205,8 +205,13 @@ class Shell:
         if self._ready:
             try:
                 self._take(event, data, time.monotonic())
-            except (LocalError, OSError):
-                log.exception("event")  # our fault, or a map that refused; the others in the ring still count
+            except Exception:
+                self._failed("event")  # the others in the ring still count
+
+    def _failed(self, what: str) -> None:
+        """Our fault, or a map that refused: said and counted, and no reason to serve nobody any more."""
+        log.exception(what)
+        self.engine.core.count(f"{what}_failed")
 
     def _take(self, event: c.Event, data: bytes, now: float) -> None:
         if event.type == c.EVENT_KNOCK:
