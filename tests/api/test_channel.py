@@ -26,7 +26,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from tests.patience import PATIENCE
 from veilnet.admin_token import AdminTokenText
 from veilnet.api.app import create_app
-from veilnet.api.bootstrap import init_master
+from veilnet.api.bootstrap import Listen, api_config, init_master
 from veilnet.api.settings import SetupError, load_settings
 from veilnet.api.snapshots.endpoints import PIECE, _send
 from veilnet.api.snapshots.feed import Channel
@@ -59,15 +59,8 @@ class Running:
     async def start(self) -> None:
         settings = load_settings(self.state_dir).model_copy(update={"heartbeat_seconds": 0.2, **self.changes})
         self.app = create_app(settings)
-        config = uvicorn.Config(
-            self.app,
-            host="127.0.0.1",
-            port=self.port,
-            log_level="error",
-            ssl_certfile=settings.tls_certificate,
-            ssl_keyfile=settings.tls_key,
-            timeout_graceful_shutdown=20,
-        )
+        config = api_config(self.app, settings, Listen("127.0.0.1", self.port))
+        config.timeout_graceful_shutdown = 20
         self.server = uvicorn.Server(config)
         self.task = asyncio.create_task(self.server._serve())
         while not self.server.started:

@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import uvicorn
+from fastapi import FastAPI
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
@@ -27,6 +28,7 @@ from veilnet.api.db import make_engine, read_session, write_session
 from veilnet.api.hub import Hub
 from veilnet.api.logs import configure_logs
 from veilnet.api.ops.app import create_ops_app
+from veilnet.api.ops.connection import BoundedHttpProtocol, allow_files
 from veilnet.api.ops.servers import run_servers
 from veilnet.api.settings import MasterSettings, SetupError, load_settings, save_settings, settings_file
 from veilnet.api.storage.upgrade import bring_up_to_date
@@ -125,8 +127,17 @@ def serve_master(state_dir: Path, listen: Listen) -> None:
         raise SetupError("this Master was made with an http URL and has no certificate: add --plain-http")
     configure_logs()
     app = create_app(settings)
-    config = uvicorn.Config(
+    config = api_config(app, settings, listen)
+    allow_files()
+    _collect_less_often()
+    run_servers(config, None if listen.ops is None else partial(_ops_config, app.state.context, listen.ops))
+
+
+def api_config(app: FastAPI, settings: MasterSettings, listen: Listen) -> uvicorn.Config:
+    """The API's listener."""
+    return uvicorn.Config(
         app,
+        http=BoundedHttpProtocol,
         host=listen.host,
         port=listen.port,
         log_config=None,
@@ -139,8 +150,6 @@ def serve_master(state_dir: Path, listen: Listen) -> None:
         ssl_keyfile=None if listen.plain_http else settings.tls_key,
         timeout_graceful_shutdown=5,
     )
-    _collect_less_often()
-    run_servers(config, None if listen.ops is None else partial(_ops_config, app.state.context, listen.ops))
 
 
 def _collect_less_often() -> None:

@@ -67,6 +67,7 @@ TITLES: Final = {
     "not-ready": "Not ready",
     "descriptor-stale": "A newer descriptor is known",
     "too-large": "The request is too large",
+    "too-slow": "The request did not come in time",
     "invalid": "The request is not valid",
     "signature-invalid": "A signed document was refused",
     "bad-request": "The request could not be read",
@@ -89,7 +90,7 @@ TITLES: Final = {
     "internal": "The Master failed; its log has the details",
 }
 _STATUS_CODES: Final = {400: "bad-request", 401: "unauthorized", 403: "forbidden", 404: "not-found",
-                        405: "method-not-allowed", 413: "too-large", 415: "unsupported-media-type",
+                        405: "method-not-allowed", 408: "too-slow", 413: "too-large", 415: "unsupported-media-type",
                         422: "invalid", 503: "unavailable"}  # fmt: skip
 RETRY_SECONDS: Final = 2
 """What `Retry-After` says while the database is away."""
