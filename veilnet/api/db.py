@@ -40,6 +40,7 @@ NAMING: Final = {
     "pk": "pk_%(table_name)s",
 }
 _WRITE: Final = "veil_write"
+"""Of a connection that will write: seconds for which it may wait for the lock."""
 _WOKEN: Final = "veil_woken_topics"
 _HOOKS: Final = "veil_before_commit"
 _AFTER: Final = "veil_after_commit"
@@ -100,8 +101,11 @@ def _sqlite_connect(connection: Any, _: object) -> None:
 
 
 def _sqlite_begin(connection: Connection) -> None:
-    write = connection.get_execution_options().get(_WRITE, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    write = connection.get_execution_options().get(_WRITE)
+    driver = connection.connection.dbapi_connection
+    if write is not None and isinstance(driver, sqlite.Connection):
+        driver.wait_ms = int(1000 * write)
+    connection.exec_driver_sql("BEGIN" if write is None else "BEGIN IMMEDIATE")
 
 
 @asynccontextmanager
@@ -124,11 +128,12 @@ class _Turn:
         self._lock, self._moved_at = asyncio.Lock(), 0.0
 
     @asynccontextmanager
-    async def __call__(self) -> AsyncIterator[None]:
-        await self._wait(sqlite.BUSY_MS / 1000)
+    async def __call__(self) -> AsyncIterator[float]:
+        """Gives the seconds that are left to wait for other processes."""
+        left = await self._wait(sqlite.BUSY_MS / 1000)
         moved = True
         try:
-            yield
+            yield left
         except OperationalError:  # locked, most likely; whatever else it raises, the caller had the database
             moved = False
             raise
@@ -137,11 +142,13 @@ class _Turn:
                 self._moved_at = time.monotonic()
             self._lock.release()
 
-    async def _wait(self, patience: float) -> None:
+    async def _wait(self, patience: float) -> float:
         began, getting = time.monotonic(), asyncio.ensure_future(self._lock.acquire())
         try:
-            while not getting.done():
+            while True:
                 left = max(began, self._moved_at) + patience - time.monotonic()
+                if getting.done():
+                    return max(left, 0.0)
                 if left <= 0:
                     raise PatienceEnded(f"nobody could write for {patience:g} s: another process holds the database")
                 await asyncio.wait({getting}, timeout=left)
@@ -151,8 +158,8 @@ class _Turn:
             raise
 
 
-def _turn(engine: AsyncEngine) -> AbstractAsyncContextManager[None]:
-    return _turns.setdefault(engine, _Turn())() if engine.dialect.name == "sqlite" else nullcontext()
+def _turn(engine: AsyncEngine) -> AbstractAsyncContextManager[float]:
+    return _turns.setdefault(engine, _Turn())() if engine.dialect.name == "sqlite" else nullcontext(0.0)
 
 
 _turns: WeakKeyDictionary[AsyncEngine, _Turn] = WeakKeyDictionary()
@@ -161,8 +168,8 @@ _turns: WeakKeyDictionary[AsyncEngine, _Turn] = WeakKeyDictionary()
 @asynccontextmanager
 async def write_session(engine: AsyncEngine, hub: Hub) -> AsyncIterator[AsyncSession]:
     """Commits once, when the block ends well; then wakes who waits for what changed, in this and other replicas."""
-    async with _turn(engine), AsyncSession(engine, expire_on_commit=False) as session:
-        await session.connection(execution_options={_WRITE: True})
+    async with _turn(engine) as patience, AsyncSession(engine, expire_on_commit=False) as session:
+        await session.connection(execution_options={_WRITE: patience})
         yield session
         await session.flush()
         for _, hook in sorted(session.info.get(_HOOKS, {}).items()):
@@ -263,6 +270,6 @@ class Repository(Generic[E_]):
 async def writing_connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A connection in one transaction that will write, for migrations."""
     async with engine.connect() as connection:
-        writing = await connection.execution_options(**{_WRITE: True})
+        writing = await connection.execution_options(**{_WRITE: sqlite.BUSY_MS / 1000})
         async with writing.begin():
             yield writing

@@ -52,7 +52,7 @@ class Cursor(AsyncAdapt_aiosqlite_cursor):
             if own.takes_at_once(operation) and own.done_at_once(partial(self._run, operation, parameters)):
                 await_(_nothing())  # SQLAlchemy takes a driver that never waits for one that blocks
             else:
-                await_(self._in_thread(partial(self._run, operation, parameters)))
+                await_(self._in_thread(partial(own.patiently, partial(self._run, operation, parameters))))
         except Exception as error:
             own._handle_exception(error)
         return self
@@ -75,12 +75,15 @@ class Cursor(AsyncAdapt_aiosqlite_cursor):
 
 
 class Connection(AsyncAdapt_aiosqlite_connection):
-    __slots__ = ("_at_once", "_locked")
+    __slots__ = ("_at_once", "_locked", "wait_ms")
     _cursor_cls = Cursor
+    wait_ms: int
+    """For which the next BEGIN IMMEDIATE may wait: what its caller has left."""
 
     def __init__(self, dbapi: Any, connection: Any) -> None:
         super().__init__(dbapi, connection)
         self._at_once = self._locked = False
+        self.wait_ms = BUSY_MS
         connection._conn.set_progress_handler(self._stop, STEPS)
 
     def _stop(self) -> bool:
@@ -109,6 +112,16 @@ class Connection(AsyncAdapt_aiosqlite_connection):
             if operation == "BEGIN IMMEDIATE":
                 self._patience(BUSY_MS)
         return True
+
+    def patiently(self, work: partial[None]) -> None:
+        if work.args[0] != "BEGIN IMMEDIATE":
+            work()
+            return
+        self._patience(self.wait_ms)
+        try:
+            work()
+        finally:
+            self._patience(BUSY_MS)
 
     def _patience(self, milliseconds: int) -> None:
         self._connection._conn.execute(f"PRAGMA busy_timeout={milliseconds}")
