@@ -104,6 +104,8 @@ static __always_inline __u32 forward(struct xdp_md *ctx, struct rx *rx, const st
 		return VEIL_DROP_EXHAUSTED;
 	veil_hop_seal(&tx->key, frame, veil_header(label, budget - 1, counter));
 	veil_outer_write((void *)frame - VEIL_OUTER_LEN, &out->addrs, &out->l2, rx->flow.payload);
+	if (!veil_still(&out->state, VEIL_LINK_UP))
+		return VEIL_DROP_LINK_DOWN;
 	out->tx_seen = rx->now;
 	/* a neighbour could mark frames by what it appends to them */
 	if (rx->flow.spare && bpf_xdp_adjust_tail(ctx, -(int)rx->flow.spare))
