@@ -400,15 +400,7 @@ async def test_the_beginning_of_an_answer_counts_when_nothing_follows_it(
     running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(node_module, "SETTLE_AFTER", 0.05)
-    token = await running.token()
-    for name in ("one", "two"):
-        await enrol(NodeFiles(tmp_path / name), token, name, ())
-    async with contextlib.aclosing(MasterClient(NodeFiles(tmp_path / "two")).snapshots()) as snapshots:
-        await until(snapshots, {"one", "two"})
-    client = MasterClient(NodeFiles(tmp_path / "one"))
-    client._take_head(json.loads(kept_state(tmp_path / "two", "head")))
-    records = [json.loads(text) for text in kept_records(tmp_path / "two")]
-    texts = [json.dumps({"type": "records", "from": 0, "version": 0, "records": [record]}) for record in records]
+    client, texts = await with_a_beginning(running, tmp_path)
 
     class Socket:
         async def recv(self) -> str:
@@ -419,6 +411,59 @@ async def test_the_beginning_of_an_answer_counts_when_nothing_follows_it(
     answers = [await client._next(cast(ClientConnection, Socket())) for _ in range(3)]
     assert answers == [False, False, True]
     assert len(kept_records(tmp_path / "one")) == 2
+
+
+async def test_the_beginning_of_an_answer_counts_while_the_rest_drips(
+    running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits from its own coming on, not from the last message's."""
+    monkeypatch.setattr(node_module, "SETTLE_AFTER", 0.5)
+    client, texts = await with_a_beginning(running, tmp_path)
+    for text in texts:
+        client._message(text)
+
+    class Socket:
+        async def recv(self) -> str:
+            await asyncio.sleep(0.2)
+            return texts[0]
+
+    answers = [await client._next(cast(ClientConnection, Socket())) for _ in range(4)]
+    assert True in answers
+    assert len(kept_records(tmp_path / "one")) == 2
+
+
+async def test_the_beginning_of_an_answer_counts_when_the_channel_breaks(
+    running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was revoked in it must not stay for as long as the Master is away."""
+    client, texts = await with_a_beginning(running, tmp_path)
+    client._directory()  # the data plane has one, from before
+
+    async def broken() -> AsyncIterator[Directory]:
+        for text in texts:
+            client._message(text)
+        raise OSError("gone")
+        yield
+
+    monkeypatch.setattr(client, "_channel", broken)
+    monkeypatch.setattr(node_module, "BACKOFF_FIRST", 2 * PATIENCE)
+    async with contextlib.aclosing(client.snapshots()) as snapshots, asyncio.timeout(PATIENCE):
+        await anext(snapshots)  # from disk
+        assert {node.name for node in (await anext(snapshots)).nodes.values()} == {"one", "two"}
+    assert len(kept_records(tmp_path / "one")) == 2
+
+
+async def with_a_beginning(running: Running, tmp_path: Path) -> tuple[MasterClient, list[str]]:
+    """A node that has only the head, and the records of its realm as messages that are not the last."""
+    token = await running.token()
+    for name in ("one", "two"):
+        await enrol(NodeFiles(tmp_path / name), token, name, ())
+    async with contextlib.aclosing(MasterClient(NodeFiles(tmp_path / "two")).snapshots()) as snapshots:
+        await until(snapshots, {"one", "two"})
+    client = MasterClient(NodeFiles(tmp_path / "one"))
+    client._take_head(json.loads(kept_state(tmp_path / "two", "head")))
+    records = [json.loads(text) for text in kept_records(tmp_path / "two")]
+    return client, [json.dumps({"type": "records", "from": 0, "version": 0, "records": [record]}) for record in records]
 
 
 def kept_records(state_dir: Path) -> list[str]:

@@ -102,3 +102,14 @@ async def test_an_answer_may_take_as_long_as_it_likes(running: Running, monkeypa
         async with asyncio.timeout(PATIENCE):
             while b"realm.created" not in (line := await reader.readline()):
                 assert line, "closed"
+
+
+async def test_requests_without_end_ahead_of_their_answers_are_cut_off(running: Running) -> None:
+    """Each would wait in memory, some kilobytes for the twenty bytes that it costs its sender."""
+    async with connected(running) as (reader, writer):
+        writer.write((HEAD + b"\r\n") * (connection.PIPELINE_MAX // 2))
+        for _ in range(connection.PIPELINE_MAX // 2):
+            assert (await reader.readuntil(b"}")).count(b"HTTP/1.1 200 OK") == 1
+        writer.write((HEAD + b"\r\n") * 1000)
+        assert (await ended(reader)).count(b"HTTP/1.1 200 OK") < 1000
+    assert (await running.call("GET", "/realms"))["items"]

@@ -54,7 +54,7 @@ HTTP_TIMEOUT: Final = 15.0
 SILENCE_MAX: Final = 75.0
 """Seconds without a message, heartbeats included, after which a channel counts as dead."""
 SETTLE_AFTER: Final = 1.0
-"""Seconds without the rest of an answer after which its beginning counts by itself."""
+"""Seconds for which the beginning of an answer waits for the rest; then it counts by itself."""
 HELD_MAX: Final = 64
 """Records that may wait for the rest of an answer."""
 DESCRIPTOR_SECONDS: Final = 7 * 86400
@@ -180,6 +180,7 @@ class MasterClient:
         self._given: Directory | None = None
         self._held: list[tuple[bytes, dict[str, Any]]] = []
         """Records that were taken, and are written down with what follows them."""
+        self._held_since = 0.0
         self._last_resync = -RESYNC_EVERY
         self.connected = False
         self.last_error = ""
@@ -223,6 +224,8 @@ class MasterClient:
                 _log.warning("master %s: %s", self._info.url, self.last_error)
             finally:
                 self.connected = False
+            if self._left_over() and self._begun():
+                yield self._directory()
             await asyncio.sleep(delay * self._rng.uniform(0.5, 1.0))
             delay = min(2 * delay, BACKOFF_MAX)
 
@@ -273,13 +276,15 @@ class MasterClient:
             while True:
                 if await self._next(socket) and self._begun():
                     yield self._directory()
-                await self._upload()
-                await self._state()
+                if not self._held:  # a revocation does not wait for what we have to say
+                    await self._upload()
+                    await self._state()
 
     async def _next(self, socket: ClientConnection) -> bool:
-        """Take one message, or settle what came if nothing follows it."""
+        """Take one message, or settle what came if the rest is not there in time."""
+        patience = max(0.0, self._held_since + SETTLE_AFTER - time.monotonic()) if self._held else SILENCE_MAX
         try:
-            async with asyncio.timeout(SETTLE_AFTER if self._held else SILENCE_MAX):
+            async with asyncio.timeout(patience):
                 text = await socket.recv()
         except TimeoutError:
             if not self._held:
@@ -315,6 +320,7 @@ class MasterClient:
         if start > self.version:  # not so for the whole, which starts at 0
             raise Resync(f"changes {self.version} to {start} are missing")
         strangers = 0
+        self._held_since = self._held_since if self._held else time.monotonic()
         for record in records:
             try:
                 node = self.replica.take_record(record, self._clock())
@@ -338,6 +344,12 @@ class MasterClient:
         self._disk.save(self.replica, records=taken, forgotten=forgotten)
         self._check_own()
         return bool(taken or forgotten)
+
+    def _left_over(self) -> bool:
+        """What a channel that broke has left behind counts too: who was revoked does not stay until the next one."""
+        if self._held:
+            self._settle()
+        return self._given is not None and self.replica.directory(self._clock()).nodes != self._given.nodes
 
     def _take_heartbeat(self, version: int, master_time: int) -> bool:
         """Also the moment to see what time alone has changed."""

@@ -18,6 +18,9 @@ HEAD_SECONDS: Final = 20.0
 HEAD_MAX: Final = 64 * 1024
 """Bytes of a head; what one read brings comes on top."""
 
+PIPELINE_MAX: Final = 16
+"""Requests that may wait for the answers before theirs; each answer lets uvicorn read on, whatever waits already."""
+
 
 class BoundedHttpProtocol(HttpToolsProtocol):
     """Closes without an answer: whoever does that does not wait for one."""
@@ -44,7 +47,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head, self._head_bytes = False, 0
         self._disarm()
-        super().on_headers_complete()
+        if len(self.pipeline) >= PIPELINE_MAX:
+            self.transport.close()
+        else:
+            super().on_headers_complete()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
