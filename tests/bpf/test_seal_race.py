@@ -138,7 +138,7 @@ def test_nothing_is_opened_with_a_wiped_key(world: World, load_program: Callable
     assert not {"DROP_INNER_BAD", "DROP_INNER_SRC", "DROP_INNER_NOT_OURS"} & reasons
 
 
-@pytest.mark.skipif(not os.environ.get("VEILNET_SOAK"), reason="VEILNET_SOAK=1: a minute")
+@pytest.mark.soak
 def test_nothing_is_forwarded_under_a_wiped_key(world: World, load_program: Callable[[str], int]) -> None:
     """A relay's way out goes while frames pass: what leaves is sealed for the next hop, or dropped. The time in which
     it could go wrong is a few ns: without the last look at the link one of two million frames left under zeros."""

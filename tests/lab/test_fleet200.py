@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from veilnet.lab.lab import Lab
 pytestmark = [
     pytest.mark.lab,
     pytest.mark.root,
-    pytest.mark.skipif(not os.environ.get("VEILNET_SOAK"), reason="long: run with ./run soak"),
+    pytest.mark.soak,
 ]
 
 SECONDS = 120
