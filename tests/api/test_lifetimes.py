@@ -10,7 +10,7 @@ import pytest
 
 from tests.api.conftest import INHERITED, START, Identity, Master, node_headers
 from tests.api.test_lifecycle import conflux
-from tests.api.test_upkeep import announced
+from tests.api.test_upkeep import announced, turn
 from veilnet.api.db import read_session
 from veilnet.api.nodes.models import Node
 from veilnet.api.nodes.repository import NodeRepository
@@ -18,7 +18,6 @@ from veilnet.api.realms import lifetimes as cached
 from veilnet.api.snapshots.endpoints import _Presence
 from veilnet.api.snapshots.repository import DirectoryRepository
 from veilnet.api.times import DAY
-from veilnet.api.upkeep.service import Upkeep
 from veilnet.protocol.documents import CLOCK_SKEW
 
 HOUR = 3600
@@ -109,7 +108,7 @@ async def test_a_tombstone_stands_until_the_older_longer_certificate_has_ended(m
     assert tombstone.gone and tombstone.renew_at == START + 60 * DAY + CLOCK_SKEW
     for days, kept in ((30, True), (62, True), (70, False)):
         master.clock.now = START + days * DAY
-        await Upkeep(master.context, START).turn()
+        await turn(master)
         assert (await row(master, gone) is not None) is kept, days
 
 
@@ -137,7 +136,7 @@ async def test_absence_counts_from_the_change_on_at_the_earliest(master: Master)
     await settle(master, ephemeral_seconds=60)
     for later, there in ((0, True), (59, True), (60, False)):
         master.clock.now = START + 25 * 60 + later
-        await Upkeep(master.context, START).turn()
+        await turn(master)
         found = await row(master, job)
         assert found is not None and (found.deleted_at is None) is there, later
 

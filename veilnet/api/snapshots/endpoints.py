@@ -84,6 +84,10 @@ async def channel(socket: WebSocket, since: Annotated[int, Query(ge=0)] = 0) -> 
     await presence.note()
 
 
+_TRIED_AGAIN: Final = 20
+"""Seconds after which a sighting is tried again that the database did not take."""
+
+
 class _Presence:
     """When the node was here last. Of an ephemeral one, whose absence ends it, that is kept up to date."""
 
@@ -92,17 +96,20 @@ class _Presence:
         self._context = context
         self._realm_id = node.realm_id if node.ephemeral else None
         self._noted_at = 0
+        self._tried_at = 0
 
     async def note(self) -> None:
-        self._noted_at = self._context.clock()
-        await self._context.sightings.note(self.row_id, self._noted_at)
+        self._tried_at = self._context.clock()
+        if await self._context.sightings.note(self.row_id, self._tried_at):
+            self._noted_at = self._tried_at
 
     async def renew(self) -> None:
         if self._realm_id is None:
             return
         with contextlib.suppress(SQLAlchemyError, OSError):  # a database that takes no writes ends no channel
             away_max = (await self._context.lifetimes.of(self._realm_id)).ephemeral
-            if self._context.clock() - self._noted_at >= away_max / 4:
+            now = self._context.clock()
+            if now - self._noted_at >= away_max / 4 and now - self._tried_at >= min(away_max / 4, _TRIED_AGAIN):
                 await self.note()
 
 

@@ -16,8 +16,9 @@ from veilnet.api.oauth.models import ServiceAccountSecret
 from veilnet.api.realms.models import Realm
 from veilnet.api.settings import MasterSettings
 from veilnet.api.snapshots.models import DirectoryChange, DirectoryRecord
+from veilnet.api.times import DAY
 from veilnet.api.tokens.models import EnrolmentToken
-from veilnet.api.upkeep.models import ExpiryNotice
+from veilnet.api.upkeep.models import ExpiryNotice, ReplicaSeen
 
 
 class Ending(NamedTuple):
@@ -55,18 +56,30 @@ class UpkeepRepository:
         self._life = _of_realm(Realm.certificate_seconds, settings.certificate_seconds)
         self._grace = _of_realm(Realm.grace_seconds, settings.grace_seconds)
 
+    # ---- replicas --------------------------------------------------------------------------------------------------
+
+    async def stand(self, name: str, now: int, since: int) -> int:
+        """Notes that this replica can write; the longest absence that those go by which could since `since`."""
+        await self.session.merge(
+            ReplicaSeen(name=name, seen_at=now, ephemeral_seconds=self._settings.ephemeral_seconds)
+        )
+        await self.session.execute(delete(ReplicaSeen).where(ReplicaSeen.seen_at < now - DAY))
+        longest = select(func.max(ReplicaSeen.ephemeral_seconds)).where(ReplicaSeen.seen_at >= since)
+        return int((await self.session.execute(longest)).scalar_one())
+
     # ---- nodes -----------------------------------------------------------------------------------------------------
 
     async def expired(self, now: int, limit: int) -> list[Due]:
         query = select(Node.id, Node.realm_id).where(Node.expires_at <= now, *_NOT_OUT)
         return await self._due(query.limit(limit))
 
-    async def absent(self, now: int, started_at: int, limit: int) -> list[Due]:
-        """Ephemeral nodes that were away for too long while a Master was there, by one rule."""
+    async def absent(self, now: int, counts_from: int, master_max: int, limit: int) -> list[Due]:
+        """Ephemeral nodes that were away for too long since `counts_from`, by one rule. `master_max`: seconds, where
+        the realm has none of its own."""
         seen = func.coalesce(Node.last_seen_at, Node.created_at)
         changed_at = _of_realm(Realm.lifetimes_changed_at, 0)
-        away_max = _of_realm(Realm.ephemeral_seconds, self._settings.ephemeral_seconds)
-        too_long = (since + away_max <= now for since in (seen, changed_at, literal(started_at, BigInteger)))
+        away_max = _of_realm(Realm.ephemeral_seconds, master_max)
+        too_long = (since + away_max <= now for since in (seen, changed_at, literal(counts_from, BigInteger)))
         query = select(Node.id, Node.realm_id).where(Node.ephemeral, Node.revoked_at.is_(None), *too_long)
         return await self._due(query.limit(limit))
 

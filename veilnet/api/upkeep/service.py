@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
@@ -29,7 +29,6 @@ from veilnet.api.nodes.schemas import NodeOut
 from veilnet.api.nodes.service import node_out
 from veilnet.api.periodic import repeated
 from veilnet.api.platform.redaction import diff
-from veilnet.api.realms.lifetimes import lifetimes
 from veilnet.api.realms.repository import RealmRepository
 from veilnet.api.times import DAY
 from veilnet.api.upkeep.notices import announce
@@ -39,6 +38,8 @@ from veilnet.protocol.replica import FORGET_AFTER
 
 PERIOD: Final = 30.0
 NOTICES_EVERY: Final = 600
+GAP: Final = round(3 * PERIOD)
+"""Seconds without a write after which it has to be taken that none was possible."""
 BATCH: Final = 200
 """Nodes of one kind in one turn."""
 ACTOR: Final = "master"
@@ -49,24 +50,42 @@ _log: Any = structlog.get_logger("veilnet.api")
 
 @dataclass
 class Upkeep:
-    """`started_at`: a node can't have been seen while there was no Master, so absence counts from then on."""
+    """`counts_from`: while there was no Master, or no write, no node was noted; absence counts from then on."""
 
     context: Context
-    started_at: int
+    counts_from: int
     announced_at: int | None = None
+    wrote_at: int = 0
+    name: str = field(default_factory=lambda: new_id("rep"))
+    away_max: int = 0
+    """Of an ephemeral node, where its realm has none of its own: while replicas differ, the longest."""
+
+    def __post_init__(self) -> None:
+        self.wrote_at = self.wrote_at or self.counts_from
 
     async def turn(self) -> None:
         context = self.context
         if clock_fault(context.clock, 0):
             return
         now = context.clock()
+        await self._stand(now)
         await self._each(lambda found: found.expired(now, BATCH), self._expire)
-        await self._each(lambda found: found.absent(now, self.started_at, BATCH), self._remove)
+        await self._each(lambda found: found.absent(now, self.counts_from, self.away_max, BATCH), self._remove)
         ended = now - CLOCK_SKEW - FORGET_AFTER - DAY  # by then nodes have forgotten its tombstone
         await self._each(lambda found: found.forgettable(ended, BATCH), self._forget)
+        self.wrote_at = context.clock()
         if self.announced_at is None or now - self.announced_at >= NOTICES_EVERY:
             await announce(context)
             self.announced_at = now
+
+    async def _stand(self, now: int) -> None:
+        async with write_session(self.context.engine, self.context.hub) as session:
+            found = UpkeepRepository(session, self.context.settings)
+            self.away_max = await found.stand(self.name, now, now - GAP)
+        if now - self.wrote_at > GAP:
+            _log.info("absence-counts-anew", seconds_without_a_write=now - self.wrote_at)
+            self.counts_from = now
+        self.wrote_at = now
 
     async def _each(self, find: Find, work: Work) -> None:
         """A transaction each: the row is locked and looked at again, as another replica may have been first."""
@@ -87,7 +106,8 @@ class Upkeep:
 
     async def _remove(self, session: AsyncSession, row: Node, now: int) -> None:
         realm = await RealmRepository(session).by_id(row.realm_id)
-        away_max = lifetimes(realm, self.context.settings).ephemeral
+        own = realm.ephemeral_seconds if realm is not None else None
+        away_max = self.away_max if own is None else own
         seen = max(row.last_seen_at or row.created_at, realm.lifetimes_changed_at if realm is not None else 0)
         absent = now - seen >= away_max and not self.context.hub.connected(row.id)
         if absent and row.ephemeral and row.revoked_at is None:
