@@ -32,7 +32,9 @@ from veilnet.api.snapshots.endpoints import PIECE, _send
 from veilnet.api.snapshots.feed import Channel
 from veilnet.enrolment_token import EnrolmentTokenText, read_token
 from veilnet.keyd import node as node_module
-from veilnet.keyd.node import MasterClient, NodeError, NodeFiles, enrol
+from veilnet.keyd.enrol import enrol
+from veilnet.keyd.node import MasterClient
+from veilnet.keyd.node_files import NodeError, NodeFiles
 from veilnet.protocol.directory import Directory
 from veilnet.tls_pin import PinError, fetch_certificate, pinned_context
 

@@ -13,7 +13,9 @@ import pytest
 from tests.api.test_channel import ENDPOINT, Running, running, until
 from tests.patience import PATIENCE, eventually
 from veilnet.api.upkeep.service import Upkeep
-from veilnet.keyd.node import MasterClient, NodeError, NodeFiles, enrol
+from veilnet.keyd.enrol import enrol
+from veilnet.keyd.node import MasterClient
+from veilnet.keyd.node_files import NodeError, NodeFiles
 
 __all__ = ["running"]
 

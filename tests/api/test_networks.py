@@ -19,7 +19,9 @@ from tests.api.test_policies import confluxes
 from tests.patience import PATIENCE
 from veilnet.api.platform.rate_limit import Rate, RateLimiter
 from veilnet.keyd.advertise import Proposal, advertise, advertised
-from veilnet.keyd.node import MasterClient, NodeFiles, enrol
+from veilnet.keyd.enrol import enrol
+from veilnet.keyd.node import MasterClient
+from veilnet.keyd.node_files import NodeFiles
 from veilnet.protocol.documents import NETWORKS_MAX
 from veilnet.protocol.replica import Replica
 from veilnet.protocol.trust import Trust

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from tests.api.test_channel import Running, running, until
 from tests.patience import PATIENCE
-from veilnet.keyd.node import MasterClient, NodeFiles, enrol
+from veilnet.keyd.enrol import enrol
+from veilnet.keyd.node import MasterClient
+from veilnet.keyd.node_files import NodeFiles
 from veilnet.protocol.directory import Directory
 
 __all__ = ["running"]

@@ -28,7 +28,9 @@ from veilnet.api.settings import load_settings, save_settings
 from veilnet.api.snapshots.index import DirectoryIndex, Facts
 from veilnet.api.snapshots.repository import DirectoryRepository, Known
 from veilnet.enrolment_token import EnrolmentTokenText, read_token
-from veilnet.keyd.node import MasterClient, NodeError, NodeFiles, enrol
+from veilnet.keyd.enrol import enrol
+from veilnet.keyd.node import MasterClient
+from veilnet.keyd.node_files import NodeError, NodeFiles
 from veilnet.protocol.policy import read_policy
 
 SOAK = bool(os.environ.get("VEILNET_SOAK"))

@@ -29,7 +29,9 @@ from veilnet.api.storage.upgrade import bring_up_to_date
 from veilnet.api.times import DAY
 from veilnet.enrolment_token import EnrolmentTokenText
 from veilnet.files import private_directory
-from veilnet.keyd.node import MasterClient, NodeFiles, enrol
+from veilnet.keyd.enrol import enrol
+from veilnet.keyd.node import MasterClient
+from veilnet.keyd.node_files import NodeFiles
 from veilnet.protocol.directory import Directory
 from veilnet.protocol.envelope import Rollback
 

@@ -11,7 +11,7 @@ import pytest
 from tests.keyd.net import Net, inner_packet
 from veilnet.enrolment_token import EnrolmentTokenText
 from veilnet.keyd.core import NetworkChoice
-from veilnet.keyd.node import _info
+from veilnet.keyd.enrol import _info
 from veilnet.protocol.documents import Certificate
 
 OVERLAY = (ip_network("100.64.0.0/24"), ip_network("fd00::/64"))

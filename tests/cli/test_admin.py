@@ -16,7 +16,8 @@ from veilnet.admin_token import AdminTokenText
 from veilnet.cli.output import CliError
 from veilnet.cli.token import seconds
 from veilnet.enrolment_token import read_token
-from veilnet.keyd.node import NodeFiles, enrol
+from veilnet.keyd.enrol import enrol
+from veilnet.keyd.node_files import NodeFiles
 
 
 def private(path: Path) -> bool:

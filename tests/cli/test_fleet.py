@@ -15,7 +15,8 @@ import yaml
 from tests.cli.conftest import Run, Served
 from tests.patience import promised
 from veilnet.enrolment_token import read_token
-from veilnet.keyd.node import NodeFiles, enrol
+from veilnet.keyd.enrol import enrol
+from veilnet.keyd.node_files import NodeFiles
 
 NODES = 200
 SECONDS = promised(120)  # 38 s on two busy cores

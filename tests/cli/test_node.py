@@ -23,7 +23,7 @@ from tests.patience import PATIENCE
 from veilnet.cli import bring_up, daemon, doctor
 from veilnet.cli.bring_up import Wanted
 from veilnet.cli.output import CliError, Exit
-from veilnet.keyd.node import NodeFiles
+from veilnet.keyd.node_files import NodeFiles
 
 ENDPOINT = ((IPv4Address("192.0.2.1"), 4000),)
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from tests.cli.conftest import Run, Served
 from veilnet.cli.bring_up import Wanted, _enrolled
 from veilnet.enrolment_token import read_token
-from veilnet.keyd.node import NodeFiles, enrol
+from veilnet.keyd.enrol import enrol
+from veilnet.keyd.node_files import NodeFiles
 
 ENDPOINT = ((IPv4Address("192.0.2.9"), 4500),)
 

@@ -29,6 +29,7 @@ KEYD_SHELL = {
     "node",
     "node_files",
     "directory_file",
+    "enrol",
     "main",
     "__main__",
     "bpf_plane",

@@ -18,8 +18,8 @@ from pyroute2 import IPRoute, NetlinkError
 from veilnet.cli import daemon
 from veilnet.cli.output import CliError, Exit, fail, say
 from veilnet.enrolment_token import TokenTextError, read_token
-from veilnet.keyd.node import DESCRIPTOR_SECONDS, NodeError, NodeFiles, enrol, unix_now
-from veilnet.keyd.node_files import NodeInfo, read_info
+from veilnet.keyd.enrol import enrol
+from veilnet.keyd.node_files import DESCRIPTOR_SECONDS, NodeError, NodeFiles, NodeInfo, read_info, unix_now
 from veilnet.loader import dataplane, routing
 from veilnet.loader.attach import AttachError
 from veilnet.loader.headers import HeadersMissingError, use_headers

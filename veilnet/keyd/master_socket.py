@@ -7,10 +7,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from typing import Final
 from urllib.parse import urlsplit
 
 import httpx
 
+from veilnet.tls_pin import pinned_context, system_context
+
+HTTP_TIMEOUT: Final = 15.0
+"""Seconds."""
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -42,6 +47,11 @@ async def _connected(url: str, mark: int) -> socket.socket:
         else:
             return made
     raise errors[0] if errors else OSError(f"{parts.hostname} has no address")
+
+
+def tls_context(url: str, pem: str | None) -> ssl.SSLContext:
+    """For an http URL (loopback only) it is never used."""
+    return pinned_context(pem) if pem is not None else system_context()
 
 
 def client(tls: ssl.SSLContext, mark: int, timeout: float) -> httpx.AsyncClient:

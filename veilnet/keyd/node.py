@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A node's way to the Master: enrolment once, then signed records for as long as it runs.
+"""A node's way to the Master: signed records for as long as it runs.
 
 Nothing here is needed for packets to flow: with the Master away a node runs on the last documents that verified.
 """
@@ -7,57 +7,36 @@ Nothing here is needed for packets to flow: with the Master away a node runs on 
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import logging
 import random
-import ssl
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from typing import Any, Final
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.exceptions import WebSocketException
 
-from veilnet.enrolment_token import EnrolmentTokenText
 from veilnet.keyd import master_socket
 from veilnet.keyd.advertise import Proposal
 from veilnet.keyd.directory_file import DirectoryFile
-from veilnet.keyd.node_files import NodeError, NodeFiles, NodeInfo, read_info
-from veilnet.keyd.problem import problem_code, problem_text
+from veilnet.keyd.node_files import DESCRIPTOR_SECONDS, Clock, NodeError, NodeFiles, read_info, unix_now
+from veilnet.keyd.problem import problem_code, problem_text, reason
 from veilnet.keyd.statements import Software, Statement
-from veilnet.protocol.directory import (
-    Certificate,
-    Directory,
-    DirectoryError,
-    Endpoint,
-    WrongSigner,
-    fingerprint,
-    key_id,
-    read_envelope,
-    verify_certificate,
-)
-from veilnet.protocol.enrolment import EnrolmentClaim, sign_claim
-from veilnet.protocol.networks import check_range
+from veilnet.protocol.directory import Descriptor, Directory, DirectoryError, Endpoint, WrongSigner, key_id
 from veilnet.protocol.trust import Trust
-from veilnet.tls_pin import PinError, fetch_certificate, pinned_context, system_context
-
-__all__ = ["MasterClient", "NodeError", "NodeFiles", "NodeInfo", "enrol"]
 
 _log = logging.getLogger("veilnet.node")
 
-HTTP_TIMEOUT: Final = 15.0
 SILENCE_MAX: Final = 75.0
 """Seconds without a message, heartbeats included, after which a channel counts as dead."""
 SETTLE_AFTER: Final = 1.0
 """Seconds for which the beginning of an answer waits for the rest; then it counts by itself."""
 HELD_MAX: Final = 64
 """Records that may wait for the rest of an answer."""
-DESCRIPTOR_SECONDS: Final = 7 * 86400
 DESCRIPTOR_RENEW_BEFORE: Final = 5 * 86400
 """Renewed two days after it was made: an absence of five days, ours or the Master's, is survived."""
 RESYNC_EVERY: Final = 600
@@ -66,92 +45,6 @@ MESSAGE_MAX: Final = 16 * 1024 * 1024
 """Bytes of one message: 64 records of up to 140 KiB come together."""
 BACKOFF_FIRST: Final = 0.5
 BACKOFF_MAX: Final = 60.0
-
-Clock = Callable[[], int]
-
-
-def unix_now() -> int:
-    return int(time.time())
-
-
-async def enrol(
-    files: NodeFiles, token: EnrolmentTokenText, name: str, endpoints: tuple[Endpoint, ...], clock: Clock = unix_now
-) -> NodeInfo:
-    """Make this node's keys, prove their possession, and keep what the Master answers.
-
-    Repeating it with the same token after a failure gives the same node. Raises NodeError.
-    """
-    files.make_keys()
-    pem = await _pinned_pem(token)
-    claim = EnrolmentClaim(bytes.fromhex(token.realm), token.id, files.identity_key(), name, clock())
-    body = {
-        "token_id": token.id,
-        "secret": token.secret,
-        "request": sign_claim(claim, files.identity()).as_json(),
-        "descriptor": json.loads(files.make_descriptor(endpoints, clock(), DESCRIPTOR_SECONDS)),
-    }
-    context = _tls_context(token.url, pem)
-    async with httpx.AsyncClient(verify=context, timeout=HTTP_TIMEOUT, trust_env=False) as client:
-        try:
-            response = await client.post(f"{token.url}/api/v1/enrolments", json=body)
-        except httpx.HTTPError as error:
-            raise NodeError(
-                f"Master {token.url} can't be reached ({_reason(error)}): check address and port"
-            ) from error
-    if response.status_code != 201:
-        raise NodeError(f"the Master refused the enrolment: {problem_text(response)}")
-    return _keep(files, token, pem, response.json(), clock())
-
-
-async def _pinned_pem(token: EnrolmentTokenText) -> str | None:
-    if token.tls is None:
-        return None
-    try:
-        return await asyncio.to_thread(fetch_certificate, token.url, token.tls)
-    except PinError as error:
-        raise NodeError(str(error)) from error
-    except OSError as error:
-        raise NodeError(f"Master {token.url} can't be reached ({_reason(error)}): check address and port") from error
-
-
-def _keep(files: NodeFiles, token: EnrolmentTokenText, pem: str | None, answer: Any, now: int) -> NodeInfo:
-    """Check the answer against what the token pins, then write it; node.json last, as it means "enrolled"."""
-    try:
-        ca_key = base64.b64decode(answer["ca_key"], validate=True)
-        if fingerprint(ca_key).hex() != token.ca:
-            raise NodeError("the Master answered with another realm key than the token pins: do not trust it")
-        chain = [read_envelope(item) for item in answer.get("ca_chain", [])]
-        trust = Trust.root(ca_key, bytes.fromhex(token.realm)).extended(chain, 0)
-        certificate = verify_certificate(answer["certificate"], trust, now)
-        info, credential = _info(token, certificate, answer), str(answer["credential"])
-    except (KeyError, TypeError, ValueError, DirectoryError) as error:
-        raise NodeError(f"the Master's answer is not a valid enrolment: {error}") from error
-    if certificate.key != files.identity_key():
-        raise NodeError("the Master certified another key than ours: do not trust it")
-    files.write("ca.key", ca_key)
-    files.write("credential", credential.encode())
-    if pem is not None:
-        files.write("master.pem", pem.encode())
-    files.write("node.json", info.model_dump_json(indent=2).encode())
-    return info
-
-
-def _info(token: EnrolmentTokenText, certificate: Certificate, answer: Any) -> NodeInfo:
-    """ValueError if a range is none that a host may route into the overlay."""
-    ipv4 = IPv4Interface((certificate.ipv4, IPv4Network(answer["ipv4_range"]).prefixlen))
-    ipv6 = IPv6Interface((certificate.ipv6, IPv6Network(answer["ipv6_prefix"]).prefixlen))
-    for interface in (ipv4, ipv6):
-        check_range(interface.network)
-    return NodeInfo(
-        id=str(answer["id"]),
-        name=certificate.name,
-        node=certificate.node.hex(),
-        realm=certificate.realm.hex(),
-        roles=sorted(certificate.roles),
-        ipv4=ipv4,
-        ipv6=ipv6,
-        url=token.url,
-    )
 
 
 class Resync(NodeError):  # noqa: N818 - named as what has to be done
@@ -173,7 +66,7 @@ class MasterClient:
         trust = Trust.root(files.ca_key(), bytes.fromhex(self._info.realm))
         self._disk = DirectoryFile(files.state_dir)
         self.replica = self._disk.load(trust, bytes.fromhex(self._info.node), clock())
-        self._tls = _tls_context(self._info.url, files.master_pem())
+        self._tls = master_socket.tls_context(self._info.url, files.master_pem())
         self._headers = {"Authorization": f"Bearer {files.credential()}"}
         self._uploaded_serial = 0
         self._statements: dict[str, Statement] = {"advertised networks": Proposal(files), "software": Software()}
@@ -185,6 +78,7 @@ class MasterClient:
         self.connected = False
         self.last_error = ""
         self.clock_fault = ""
+        self._descriptor_fault = ""
         self.refused: Counter[str] = Counter()
         """Documents that did not verify, by kind of error."""
 
@@ -199,6 +93,7 @@ class MasterClient:
         return {
             "master": {"url": self._info.url, "connected": self.connected, "last_error": self.last_error or None},
             "clock_fault": fault or None,
+            "disk_fault": self._disk.fault or self._descriptor_fault or None,
             "trust": {
                 "ca_keys": [key_id(key).hex() for key in trust.keys],
                 "retired": trust.retired,
@@ -220,7 +115,7 @@ class MasterClient:
                         delay = BACKOFF_FIRST
                         yield directory
             except (OSError, TimeoutError, WebSocketException, httpx.HTTPError, NodeError) as error:
-                self.last_error = _reason(error)
+                self.last_error = reason(error)
                 _log.warning("master %s: %s", self._info.url, self.last_error)
             finally:
                 self.connected = False
@@ -231,11 +126,11 @@ class MasterClient:
 
     async def publish(self, endpoints: tuple[Endpoint, ...]) -> None:
         """Sign a descriptor with these endpoints and upload it, with the next contact if the Master is away."""
-        self._files.make_descriptor(endpoints, self._clock(), DESCRIPTOR_SECONDS)
         try:
+            self._files.make_descriptor(endpoints, self._clock(), DESCRIPTOR_SECONDS)
             await self._upload()
         except (httpx.HTTPError, OSError, NodeError) as error:
-            self.last_error = _reason(error)
+            self.last_error = reason(error)
             _log.warning("descriptor not uploaded yet: %s", self.last_error)
 
     def _begun(self) -> bool:
@@ -251,7 +146,7 @@ class MasterClient:
         for name, statement in self._statements.items():
             if not statement:
                 continue
-            async with master_socket.client(self._tls, self._mark, HTTP_TIMEOUT) as client:
+            async with master_socket.client(self._tls, self._mark, master_socket.HTTP_TIMEOUT) as client:
                 refused = await statement.send(client, self._info.url, self._headers)
             if refused is not None:
                 self._refuse(name, NodeError(problem_text(refused)))
@@ -262,14 +157,14 @@ class MasterClient:
         since = self.version if self.replica.head else 0
         url = f"ws{self._info.url.removeprefix('http')}/api/v1/node/channel?since={since}"
         tls = self._tls if url.startswith("wss") else None
-        ready = await master_socket.connected(self._info.url, self._mark, HTTP_TIMEOUT)
+        ready = await master_socket.connected(self._info.url, self._mark, master_socket.HTTP_TIMEOUT)
         async with connect(
             url,
             ssl=tls,
             additional_headers=self._headers,
             max_size=MESSAGE_MAX,
             proxy=None,
-            open_timeout=HTTP_TIMEOUT,
+            open_timeout=master_socket.HTTP_TIMEOUT,
             sock=ready,
         ) as socket:
             self.connected, self.last_error = True, ""
@@ -355,7 +250,8 @@ class MasterClient:
         """Also the moment to see what time alone has changed."""
         self.replica.reached(int(version))
         settled = bool(self._held) and self._settle()
-        if forgotten := self.replica.forget():
+        forgotten = self.replica.forget()
+        if forgotten or self._disk.fault:
             self._disk.save(self.replica, forgotten=forgotten)
         fault = self.replica.clock_fault(self._clock(), int(master_time)) or ""
         if fault and fault.split(":")[0] != self.clock_fault.split(":")[0]:
@@ -375,16 +271,28 @@ class MasterClient:
         self.last_error = f"{what} refused: {error}"
         _log.error("%s", self.last_error)
 
-    async def _upload(self) -> None:
-        """Renew our descriptor if it is time, and hand the Master the last one if it may not have it."""
+    def _descriptor(self) -> Descriptor | None:
+        """Renewed if it is time; the last one while the disk takes none."""
         now = self._clock()
         last = self._files.descriptor(now)
-        if last is None or last.expires - now < DESCRIPTOR_RENEW_BEFORE or last.taints != self._files.worn():
+        if last is not None and last.expires - now >= DESCRIPTOR_RENEW_BEFORE and last.taints == self._files.worn():
+            return last
+        try:
             self._files.make_descriptor(last.endpoints if last else (), now, DESCRIPTOR_SECONDS)
-            last = self._files.descriptor(now)
+        except OSError as error:
+            if not self._descriptor_fault:
+                _log.error("descriptor not renewed: %s", error)
+            self._descriptor_fault = f"descriptor.json: {error}"
+            return last
+        self._descriptor_fault = ""
+        return self._files.descriptor(now)
+
+    async def _upload(self) -> None:
+        """Hand the Master our descriptor if it may not have it."""
+        last = self._descriptor()
         if last is None or last.serial == self._uploaded_serial:
             return
-        async with master_socket.client(self._tls, self._mark, HTTP_TIMEOUT) as client:
+        async with master_socket.client(self._tls, self._mark, master_socket.HTTP_TIMEOUT) as client:
             response = await client.put(
                 f"{self._info.url}/api/v1/node/descriptor",
                 content=self._files.read("descriptor.json"),
@@ -393,14 +301,3 @@ class MasterClient:
         if response.status_code != 200 and problem_code(response) != "descriptor-stale":
             raise NodeError(f"the Master refused our descriptor: {problem_text(response)}")
         self._uploaded_serial = last.serial
-
-
-def _tls_context(url: str, pem: str | None) -> ssl.SSLContext:
-    """For an http URL (loopback only) it is never used."""
-    return pinned_context(pem) if pem is not None else system_context()
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, InvalidStatus):
-        return f"channel refused with HTTP status {error.response.status_code}"
-    return str(error) or type(error).__name__

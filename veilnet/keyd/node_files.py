@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Callable
 from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
@@ -37,7 +38,13 @@ from veilnet.protocol.directory import (
 from veilnet.protocol.envelope import canonical_json
 from veilnet.protocol.policy import check_taint
 
+Clock = Callable[[], int]
+DESCRIPTOR_SECONDS: Final = 7 * 86400
 KEY_LENGTHS: Final = {"identity.key": 32, "x25519.key": 32, "mlkem768.key": 64, "knock.seed": 32}
+
+
+def unix_now() -> int:
+    return int(time.time())
 
 
 class NodeError(Exception):

@@ -19,7 +19,9 @@ from pathlib import Path
 
 from veilnet.enrolment_token import read_token
 from veilnet.files import write_private
-from veilnet.keyd.node import MasterClient, NodeError, NodeFiles, enrol
+from veilnet.keyd.enrol import enrol
+from veilnet.keyd.node import MasterClient
+from veilnet.keyd.node_files import NodeError, NodeFiles
 
 PORT = 51820  # a descriptor names an endpoint; nothing listens, here or on any other VeilNet node
 ENROL_PARALLEL = 4
