@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import ipaddress
 import socket
 import time
@@ -129,7 +128,6 @@ def serve_master(state_dir: Path, listen: Listen) -> None:
     app = create_app(settings)
     config = api_config(app, settings, listen)
     allow_files()
-    _collect_less_often()
     run_servers(config, None if listen.ops is None else partial(_ops_config, app.state.context, listen.ops))
 
 
@@ -150,13 +148,6 @@ def api_config(app: FastAPI, settings: MasterSettings, listen: Listen) -> uvicor
         ssl_keyfile=None if listen.plain_http else settings.tls_key,
         timeout_graceful_shutdown=5,
     )
-
-
-def _collect_less_often() -> None:
-    """A full collection walks every object of every connection: 2,000 nodes would wait for it, again and again."""
-    gc.collect()
-    gc.freeze()  # modules, routes and models: they stay
-    gc.set_threshold(20_000, 20, 50)
 
 
 def _ops_config(context: Context, where: tuple[str, int], stopping: Callable[[], bool]) -> uvicorn.Config:

@@ -13,6 +13,8 @@ import structlog
 import uvicorn
 import uvloop
 
+from veilnet.api.ops.garbage import small_pieces
+
 _log: Final[Any] = structlog.get_logger("veilnet.api")
 
 
@@ -45,7 +47,8 @@ def run_servers(api: uvicorn.Config, ops: Callable[[Callable[[], bool]], uvicorn
 async def _run(main: uvicorn.Server, side: uvicorn.Server | None) -> None:
     watching = None if side is None else asyncio.create_task(side.serve())
     try:
-        await main.serve()
+        async with small_pieces():
+            await main.serve()
     finally:
         if side is not None and watching is not None:
             side.should_exit = True
