@@ -79,6 +79,16 @@ def test_up_without_a_token_says_where_to_get_one(wanted: Wanted) -> None:
         bring_up._enrolled(NodeFiles(wanted.state_dir), wanted, "veil1.AAAA", ENDPOINT)
 
 
+def test_up_names_the_state_directory_that_can_not_be_written(run: Run, served: Served, wanted: Wanted) -> None:
+    run("realm", "create", "lab", *served.admin)
+    token = run("token", "create", "--role", "guardian", *served.admin).out
+    wanted.state_dir.touch()
+    files = NodeFiles(wanted.state_dir / "below")
+    with pytest.raises(CliError, match=r"state directory .*below: Not a directory") as caught:
+        bring_up._on_disk(files, wanted, token, ENDPOINT)
+    assert "nothing was brought up" in caught.value.remedy
+
+
 def test_token_never_comes_from_argv(run: Run) -> None:
     refused = run("guardian", "up", "--nic", "eth0", "--token", "veil1.SECRET", code=2)
     assert "SECRET" not in refused.err

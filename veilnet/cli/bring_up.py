@@ -61,7 +61,7 @@ def bring_up(wanted: Wanted, token_text: str | None) -> None:
     try:
         port = _knock_port(files, wanted)
         endpoints = tuple((address, port) for address in _addresses(wanted))
-        info = _enrolled(files, wanted, token_text, endpoints)
+        info = _on_disk(files, wanted, token_text, endpoints)
         facts = _data_plane(wanted, info, port)
     except NodeError as error:
         raise CliError(str(error)) from error
@@ -84,6 +84,14 @@ def _check_networks(wanted: Wanted) -> None:
 def require_root() -> None:
     if os.geteuid() != 0:
         fail("this needs root: it loads BPF programs and changes network devices", "use sudo", Exit.NOT_PERMITTED)
+
+
+def _on_disk(files: NodeFiles, wanted: Wanted, token_text: str | None, endpoints: tuple[Endpoint, ...]) -> NodeInfo:
+    try:
+        return _enrolled(files, wanted, token_text, endpoints)
+    except OSError as error:
+        what = f"state directory {files.state_dir}: {error.strerror or error}"
+        raise CliError(what, "nothing was brought up; see to room and mode of its disk, then the same again") from error
 
 
 def _enrolled(files: NodeFiles, wanted: Wanted, token_text: str | None, endpoints: tuple[Endpoint, ...]) -> NodeInfo:
