@@ -7,12 +7,14 @@ import asyncio
 import contextlib
 import subprocess
 from collections.abc import Callable, Iterator
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
 from tests.api.test_channel import ENDPOINT, Running, running, until
 from tests.patience import PATIENCE
+from veilnet.keyd.advertise import advertise, advertised
 from veilnet.keyd.enrol import enrol
 from veilnet.keyd.node import DESCRIPTOR_RENEW_BEFORE, MasterClient
 from veilnet.keyd.node_files import NodeFiles, unix_now
@@ -85,3 +87,13 @@ async def test_a_descriptor_that_can_not_be_renewed_keeps_no_change_away(running
     renewed = client._descriptor()
     assert old is not None and renewed is not None and renewed.serial > old.serial
     assert "descriptor" not in (client.status()["disk_fault"] or "")
+
+
+def test_a_gateway_starts_again_on_a_full_disk(small_disk: Path) -> None:
+    files, networks = NodeFiles(small_disk), [ip_network("192.168.7.0/24"), ip_network("2001:db8::/48")]
+    advertise(files, networks)
+    fill(small_disk)
+    advertise(files, networks)
+    with pytest.raises(OSError, match="No space left"):
+        advertise(files, networks[:1])
+    assert advertised(files) == sorted(str(network) for network in networks)

@@ -262,6 +262,13 @@ def test_doctor_asks_the_master_and_compares_clocks(
     assert away.state == "failed" and away.remedy
 
 
+def test_doctor_sees_a_disk_that_takes_nothing(tmp_path: Path) -> None:
+    assert doctor.check_disk(NodeFiles(tmp_path / "none")).state == "skipped"
+    assert doctor.check_disk(NodeFiles(tmp_path)).state == "ok" and not list(tmp_path.iterdir())
+    full = doctor.check_disk(NodeFiles(Path("/proc/self")))
+    assert full.state == "failed" and "make room" in full.remedy
+
+
 # ---- networks behind other nodes ---------------------------------------------------------------------------------
 
 

@@ -24,7 +24,9 @@ G4, G5 = Node(REALM, 4), Node(REALM, 5)
 def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DirectoryFile:
     monkeypatch.setattr(directory_file, "LOAD_PATIENCE", 0.01)
     monkeypatch.setattr(directory_file, "SAVE_PATIENCE", 0.01)
-    return DirectoryFile(tmp_path)
+    found = DirectoryFile(tmp_path)
+    found.load(REALM.trust, G1.id, NOW)
+    return found
 
 
 @contextmanager
@@ -72,3 +74,18 @@ def test_a_file_that_is_locked_is_not_thrown_away(tmp_path: Path, disk: Director
     with held(tmp_path, "EXCLUSIVE"), pytest.raises(NodeError, match=r"directory\.db can't be read .*locked"):
         disk.load(REALM.trust, G1.id, NOW)
     assert names(loaded(tmp_path)) == {"node-2"}
+
+
+def test_a_file_that_is_removed_meanwhile_is_not_taken_for_the_whole(tmp_path: Path, disk: DirectoryFile) -> None:
+    found = disk.load(REALM.trust, G1.id, NOW)
+    found.take_head(REALM.head(), NOW)
+    found.take_record(G2.record(1), NOW)
+    found.reached(1)
+    disk.save(found, head=REALM.head(), records=[(G2.id, G2.record(1))])
+    assert loaded(tmp_path).version == 1
+    (tmp_path / "directory.db").unlink()
+    for version in (2, 3):
+        found.take_record(G3.record(version), NOW)
+        found.reached(version)
+        disk.save(found, records=[(G3.id, G3.record(version))])
+        assert loaded(tmp_path).version == 0 and found.version == version

@@ -10,8 +10,10 @@ import importlib.util
 import os
 import platform
 import re
+import shutil
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +33,8 @@ KERNEL_MIN: Final = (6, 1)
 BPF_FS_MAGIC: Final = 0xCAFE4A11  # linux/magic.h
 CLOCK_MAX: Final = 90
 """Seconds: KN4 lets two nodes' clocks differ by as much."""
+_DISK_SPARE: Final = 1 << 20
+"""Bytes that must find room: some fifty records."""
 _UNKNOWN_COMMAND: Final = 0xFFFF
 
 
@@ -137,6 +141,20 @@ def check_nic(nic: str) -> list[Check]:
         return [failed(f"nic {nic}", str(error), "run as root; is it an Ethernet device?")]
 
 
+def check_disk(files: NodeFiles) -> Check:
+    """A node goes on with a full disk, but what it hears then is lost with a restart of the host."""
+    name, place = "disk", files.state_dir
+    if not place.exists():
+        return Check(name, "skipped", f"there is no {place}")
+    try:
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(bytes(_DISK_SPARE))
+            file.flush()
+    except OSError as error:
+        return failed(name, f"{place}: {error.strerror}", "make room on its file system, or mount it read-write")
+    return ok(name, f"{shutil.disk_usage(place).free // 2**20} MB free for {place}")
+
+
 def check_master(files: NodeFiles) -> list[Check]:
     """Reachability over the pinned TLS, and how far the clocks are apart."""
     if not files.enrolled:
@@ -173,7 +191,7 @@ def run_checks(nics: list[str], files: NodeFiles) -> list[Check]:
     checks = [check() for check in single]
     for nic in nics:
         checks += check_nic(nic)
-    return checks + check_master(files)
+    return [*checks, check_disk(files), *check_master(files)]
 
 
 def doctor(

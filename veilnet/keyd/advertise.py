@@ -24,7 +24,7 @@ _FILE: Final = "networks.json"
 def advertise(files: NodeFiles, networks: Iterable[IpNetwork]) -> None:
     """Keep these, and no others, for the key daemon to tell."""
     texts = sorted(str(network) for network in networks)
-    if texts or (files.state_dir / _FILE).exists():
+    if texts != (advertised(files) or []) or (not texts and (files.state_dir / _FILE).exists()):
         files.write(_FILE, json.dumps(texts).encode())
 
 

@@ -60,6 +60,8 @@ class DirectoryFile:
         """What is not on disk yet, None for who was forgotten."""
         self.fault = ""
         """Why the disk is behind."""
+        self._gaps = False
+        """The file was removed while we ran: what is written since is not the whole."""
 
     def load(self, trust: Trust, own: bytes, clock: int) -> Replica:
         """The replica as it was saved. What does not verify is left out, and the whole is asked for again.
@@ -111,6 +113,7 @@ class DirectoryFile:
 
     def _write(self, replica: Replica) -> None:
         unseen = set(replica.unseen)
+        self._gaps |= not self._path.exists()
         with self._open(SAVE_PATIENCE) as database:
             if self._head is not None:
                 database.execute(_PUT_STATE, ("head", canonical_json(self._head).decode()))
@@ -121,6 +124,8 @@ class DirectoryFile:
                     database.execute(_PUT_RECORD, (node.hex(), canonical_json(record).decode()))
             for name in _NUMBERS:
                 database.execute(_PUT_STATE, (name, str(getattr(replica, name))))
+            if self._gaps:
+                database.execute(_PUT_STATE, ("version", "0"))  # so that the next start asks for everything
             if self._unseen != unseen:
                 database.execute(_PUT_STATE, ("unseen", " ".join(sorted(node.hex() for node in unseen))))
         self._unseen = unseen
