@@ -15,6 +15,6 @@ def upgrade() -> None:
         "replicas_seen",
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("seen_at", sa.BigInteger(), nullable=False),
-        sa.Column("ephemeral_seconds", sa.Integer(), nullable=False),
+        sa.Column("ephemeral_seconds", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_replicas_seen")),
     )
